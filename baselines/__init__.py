@@ -1,0 +1,1 @@
+"""Baselines: bounds, NMF and NMFD."""

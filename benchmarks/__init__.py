@@ -1,0 +1,1 @@
+"""Metrics, the runner, the leaderboard and the speed comparisons."""

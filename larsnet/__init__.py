@@ -1,0 +1,1 @@
+"""LarsNet: the network, its training and its use."""

@@ -1,0 +1,1 @@
+"""StemGMD regenerated: performances and kits in, exact drum stems out. No torch here."""

@@ -167,6 +167,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         for fields in reader:
             line = reader.line_num
+            if not fields:
+                continue
             if not header:
                 header = [name.strip() for name in fields]
                 missing = [name for name in COLUMNS if header.count(name) != 1]
@@ -174,7 +176,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     raise UserError(f"{path}:{line}: needs one column each of {', '.join(missing)}")
             elif len(fields) == len(header):
                 yield line, dict(zip(header, fields, strict=True))
-            elif fields:
+            else:
                 raise UserError(
                     f"{path}:{line}: has {len(fields)} fields, the header has {len(header)}"
                 )

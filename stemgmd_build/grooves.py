@@ -174,6 +174,6 @@ def _pedal(stroke: Stroke) -> Iterator[tuple[float, int]]:
     if stroke.articulation == "hihat_pedal":
         yield from ((0.06, 20), (0.04, 55), (0.02, 90), (0.0, 127))
     elif PIECE_OF_ARTICULATION[stroke.articulation] == "hihat_open":
-        yield from ((0.04, 60), (0.02, 25), (0.0, 127 - stroke.velocity))
+        yield from ((0.04, 60), (0.02, 25), (0.0, max(90 - stroke.velocity, 0)))
     elif STEM_OF_PIECE[PIECE_OF_ARTICULATION[stroke.articulation]] == "hihat":
         yield 0.0, 105 + stroke.velocity // 8

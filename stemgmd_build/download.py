@@ -59,14 +59,14 @@ def download(url: str, target: Path, *, sha256: str, n_bytes: int, description: 
 
 def _fetch_verified(url: str, target: Path, sha256: str, n_bytes: int, description: str) -> None:
     part = target.with_name(target.name + ".part")
-    was_resumed = part.exists() and part.stat().st_size > 0
+    was_resumed = _n_bytes_of(part) > 0
     _fetch_whole(url, part, n_bytes, description)
     if was_resumed and not _is_right(part, sha256, n_bytes):
         # The beginning may be left from another file: one clean try before blaming the server.
         part.unlink()
         _fetch_whole(url, part, n_bytes, description)
     if not _is_right(part, sha256, n_bytes):
-        part.unlink()
+        part.unlink(missing_ok=True)
         raise UserError(
             f"{url}: the downloaded bytes are not the expected file (SHA-256 {sha256}, "
             f"{n_bytes:,} bytes); nothing was kept, try another source"
@@ -76,13 +76,12 @@ def _fetch_verified(url: str, target: Path, sha256: str, n_bytes: int, descripti
 
 def _fetch_whole(url: str, part: Path, n_bytes: int, description: str) -> None:
     """Append to ``part`` until it holds ``n_bytes``; every try must bring it forward."""
-    if part.exists() and part.stat().st_size > n_bytes:
+    if _n_bytes_of(part) > n_bytes:
         part.unlink()
-    part.touch()
     with tqdm(
         total=n_bytes, unit="B", unit_scale=True, unit_divisor=1024, desc=description, disable=None
     ) as bar:
-        while (n_before := part.stat().st_size) < n_bytes:
+        while (n_before := _n_bytes_of(part)) < n_bytes:
             bar.update(n_before - bar.n)
             error: Exception | None = None
             try:
@@ -91,23 +90,23 @@ def _fetch_whole(url: str, part: Path, n_bytes: int, description: str) -> None:
                 raise
             except (OSError, HTTPException) as broken_off:
                 error = broken_off
-            if part.stat().st_size <= n_before:
+            if _n_bytes_of(part) <= n_before:
                 raise error or UserError(
-                    f"{url}: the server sent {part.stat().st_size:,} bytes and stopped, "
+                    f"{url}: the server sent {_n_bytes_of(part):,} bytes and stopped, "
                     f"{n_bytes:,} were expected"
                 )
         bar.update(n_bytes - bar.n)
 
 
 def _fetch_rest(url: str, part: Path, n_bytes: int, bar: Any) -> None:
-    offset = part.stat().st_size
+    offset = _n_bytes_of(part)
     headers = {"Range": f"bytes={offset}-", "User-Agent": "stemgmd-bench"} if offset else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 (scheme checked)
     with _opener().open(request, timeout=TIMEOUT_SEC) as response:
         start = _starts_at(response)
         if start not in (0, offset):
             raise UserError(f"{url}: asked for the bytes from {offset:,} on, got others")
-        with part.open("r+b") as stream:
+        with part.open("r+b" if offset else "wb") as stream:
             # A server that ignores Range sends the whole file: start over.
             stream.seek(start)
             stream.truncate()
@@ -148,6 +147,10 @@ def _opener() -> urllib.request.OpenerDirector:
     ):
         opener.add_handler(handler())
     return opener
+
+
+def _n_bytes_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _is_right(path: Path, sha256: str, n_bytes: int) -> bool:

@@ -157,6 +157,7 @@ def test_a_missing_file_and_a_dead_server_are_one_line(server: Server, tmp_path:
             _download(url, tmp_path / "a")
         assert url in str(caught.value)
         assert "\n" not in str(caught.value)
+        assert not (tmp_path / "a.part").exists()
 
 
 def test_a_file_address_works(tmp_path: Path) -> None:

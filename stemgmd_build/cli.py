@@ -19,7 +19,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "gmd": ("stemgmd_build.commands.gmd:main", "fetch or verify the Groove MIDI Dataset"),
     "kits": ("stemgmd_build.commands.kits:main", "list, fetch, audit or preview drum kits"),
     "build": ("stemgmd_build.commands.build:main", "render performances on kits into a dataset"),
-    "verify": ("stemgmd_build.commands.verify:main", "check a dataset: checksums, exact sum, presence"),
+    "verify": (
+        "stemgmd_build.commands.verify:main",
+        "check a dataset: checksums, exact sum, presence",
+    ),
     "info": ("stemgmd_build.commands.info:main", "describe a dataset"),
     "demo": ("stemgmd_build.commands.demo:main", "build a small dataset and draw one track of it"),
 }

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from stemgmd_build.archives import unpack_zip
 from stemgmd_build.download import download
 from stemgmd_build.errors import UserError
 from stemgmd_build.midi import LARGEST_MIDI_BYTES, read_bytes
+from stemgmd_build.paths import cache_folder
 from stemgmd_build.performances import (
     EVAL_SESSION,
     Collection,
@@ -40,11 +40,6 @@ ARCHIVE_SHA256: Final = "651cbc524ffb891be1a3e46d89dc82a1cecb09a57c748c7b45b844c
 
 _MAX_MEMBERS: Final = 5_000  # GMD has 1,153 files in 36 folders
 _MAX_UNPACKED_BYTES: Final = 64 << 20  # and 5.5 MB
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: STEMGMD_CACHE, else the user's cache folder."""
-    return Path(os.environ.get("STEMGMD_CACHE") or user_cache_path("stemgmd"))
 
 
 def default_folder() -> Path:

@@ -1,0 +1,142 @@
+"""Samples to files and back: 44.1 kHz, stereo, 16 bit, FLAC or WAV.
+
+In memory audio is float32 (channels, samples) with full scale 1.0, or int16 (samples, channels)
+as files hold it. One integer step is 1/32768 of full scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from stemgmd_build.errors import UserError
+from stemgmd_build.taxonomy import SAMPLE_RATE
+
+FileFormat = Literal["flac", "wav"]
+
+FULL_SCALE: Final = 32768.0
+_FLAC_LEVEL: Final = 0.0
+"""libFLAC's fastest, 0 of 0..8 (soundfile counts 0 to 1)."""
+
+
+def encoder_name(file_format: FileFormat) -> str:
+    """What writes the files, with its version: other versions may give other bytes."""
+    if file_format == "wav":
+        return "WAV PCM_16"
+    return f"FLAC PCM_16 level {_FLAC_LEVEL * 8:.0f}, {soundfile.__libsndfile_version__}"
+
+
+class ClippingError(ValueError):
+    """A sample beyond 16 bits."""
+
+
+def quantize(samples: NDArray[np.float32], scratch: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Round float32 (2, n) to int16 (n, 2), half to even, without dither.
+
+    ``scratch`` is float32 (2, >= n). Raises ClippingError where a sample does not fit.
+    """
+    scaled = scratch[:, : samples.shape[1]]
+    np.multiply(samples, np.float32(FULL_SCALE), out=scaled)
+    np.rint(scaled, out=scaled)
+    if scaled.size and not (scaled.min() >= -FULL_SCALE and scaled.max() < FULL_SCALE):
+        raise ClippingError
+    pcm = np.empty((samples.shape[1], 2), np.int16)
+    pcm[:, 0] = scaled[0]
+    pcm[:, 1] = scaled[1]
+    return pcm
+
+
+class AudioFile:
+    """A file of n_samples in the making: blocks in, at the end its size and SHA-256.
+
+    Written through Python, not by libsndfile, so that a full disk is an OSError and the bytes
+    are hashed without reading them again.
+    """
+
+    def __init__(self, path: Path, file_format: FileFormat, n_samples: int) -> None:
+        self._file = path.open("wb")
+        self._sha256 = hashlib.sha256()
+        self._n_bytes = 0
+        self._flac: soundfile.SoundFile | None = None
+        if file_format == "flac":
+            self._encoded = io.BytesIO()
+            self._flac = soundfile.SoundFile(
+                self._encoded,
+                "w",
+                SAMPLE_RATE,
+                2,
+                subtype="PCM_16",
+                format="FLAC",
+                compression_level=_FLAC_LEVEL,
+            )
+        else:
+            self._put(_wav_header(n_samples))
+
+    def write(self, pcm: NDArray[np.int16]) -> None:
+        """Append int16 (n, 2)."""
+        if self._flac is None:
+            self._put(np.ascontiguousarray(pcm, "<i2").data)
+        else:
+            self._flac.write(pcm)
+
+    def _put(self, data: bytes | memoryview) -> None:
+        self._sha256.update(data)
+        self._n_bytes += len(data) if isinstance(data, bytes) else data.nbytes
+        self._file.write(data)
+
+    def finish(self) -> tuple[int, str]:
+        """Close the file; return (bytes, SHA-256 in hex)."""
+        if self._flac is not None:
+            self._flac.close()
+            self._put(self._encoded.getbuffer())
+        self._file.close()
+        return self._n_bytes, self._sha256.hexdigest()
+
+    def abandon(self) -> None:
+        """Close a file that will not be finished."""
+        if self._flac is not None:
+            self._flac.close()
+        self._file.close()
+
+
+def _wav_header(n_samples: int) -> bytes:
+    """The 44 bytes before n_samples of 16-bit stereo PCM (canonical RIFF WAVE)."""
+    n_bytes = 4 * n_samples
+    layout = struct.pack("<IHHIIHH", 16, 1, 2, SAMPLE_RATE, 4 * SAMPLE_RATE, 4, 16)
+    return (
+        struct.pack("<4sI4s4s", b"RIFF", 36 + n_bytes, b"WAVE", b"fmt ")
+        + layout
+        + struct.pack("<4sI", b"data", n_bytes)
+    )
+
+
+def read_pcm(path: Path, start: int = 0, n_samples: int = -1) -> NDArray[np.int16]:
+    """Samples of a 44.1 kHz stereo 16-bit file as int16 (n_samples, 2).
+
+    Raises UserError where the file is missing, unreadable or of another kind.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            kind = (file.samplerate, file.channels, file.subtype)
+            if kind != (SAMPLE_RATE, 2, "PCM_16"):
+                raise UserError(f"{path} is {kind}, not ({SAMPLE_RATE} Hz, 2 channels, 16 bit)")
+            file.seek(start)
+            pcm: NDArray[np.int16] = file.read(n_samples, "int16", always_2d=True)
+            return pcm
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def n_samples_of(path: Path) -> int:
+    """Length of an audio file in samples. Raises UserError where it cannot be read."""
+    try:
+        return int(soundfile.info(path).frames)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,203 @@
+"""`stemgmd kits audit`: are the kits what the catalogue says, and does the split hold?
+
+Two one-shots are the same recording if their normalized cross-correlation exceeds 0.95. Both are
+compared as the difference of neighbouring samples of the mid channel over their first 250 ms: the
+difference takes weight from the bass, where any two kicks look alike. Copies that were repitched
+or equalized escape it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from stemgmd_build.bank import Bank, load_bank
+from stemgmd_build.errors import UserError
+from stemgmd_build.kits import Kit
+from stemgmd_build.loudness import balance
+from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, SAMPLE_RATE
+
+SAME_RECORDING: Final = 0.95
+LATE_ONSET_SEC: Final = 0.010
+
+BALANCE_DB: Final[Mapping[str, tuple[float, float]]] = {
+    "kick": (-7.0, 3.0),
+    "snare": (0.0, 0.0),
+    "hi_tom": (-6.0, 5.0),
+    "mid_tom": (-6.0, 5.0),
+    "low_tom": (-6.0, 5.0),
+    "hihat_closed": (-17.0, -6.0),
+    "hihat_open": (-12.0, -1.0),
+    "crash_left": (-8.0, 4.0),
+    "ride": (-17.0, -6.0),
+}
+"""Loudness against the snare within which a piece of a mixed kit lies, at GMD's velocities."""
+
+_COMPARED_SAMPLES: Final = SAMPLE_RATE // 4
+_N_FFT: Final = 1 << 15
+_LAG_SAMPLES: Final = 2048
+_TOMS: Final = ("hi_tom", "mid_tom", "low_tom")
+
+
+@dataclass(frozen=True, slots=True)
+class KitAudit:
+    """What was measured on one kit, by piece: layers, ring (s), onset (s), balance (dB against the
+    snare); the toms' pitches (Hz), the finer articulations that it has, and its faults."""
+
+    kit: Kit
+    n_layers: dict[str, int]
+    ring_sec: dict[str, float]
+    onset_sec: dict[str, float]
+    balance_db: dict[str, float]
+    tom_hz: dict[str, float]
+    finer: tuple[str, ...]
+    faults: tuple[str, ...]
+    outliers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Two kits that hold the same recording of these pieces."""
+
+    first: Kit
+    second: Kit
+    pieces: tuple[str, ...]
+    correlation: float
+
+    def crosses_split(self) -> bool:
+        """Whether one is for training and the other for test."""
+        return {self.first.split, self.second.split} == {"train", "test"}
+
+
+def audit(
+    kits: Sequence[Kit], *, show_progress: bool = True
+) -> tuple[list[KitAudit], list[Shared], list[str]]:
+    """Audit kits: what was measured, which share recordings, and every fault in a line.
+
+    A kit that cannot be sampled (a missing or silent piece, a broken file) is a fault of its own.
+    """
+    audits: list[KitAudit] = []
+    banks: list[Bank] = []
+    faults: list[str] = []
+    for kit in tqdm(kits, desc="kits", disable=not show_progress, leave=False):
+        try:
+            bank = load_bank(kit, gain=1.0)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        banks.append(bank)
+        audits.append(audit_kit(bank))
+    shared = find_shared(banks, show_progress=show_progress)
+    faults += [f"{a.kit.id}: {fault}" for a in audits for fault in a.faults]
+    faults += list(_split_faults(shared))
+    return audits, shared, faults
+
+
+def audit_kit(bank: Bank) -> KitAudit:
+    """Measure one kit."""
+    shots = {piece: bank.shot_of[ARTICULATIONS.index(piece), 100] for piece in PIECES}
+    rows = {piece: bank.shot_of[ARTICULATIONS.index(piece), 1:] for piece in PIECES}
+    onset = {piece: onset_sec(bank.shot(shots[piece])) for piece in PIECES}
+    tom_hz = {tom: pitch_hz(bank.shot(shots[tom])) for tom in _TOMS}
+    balance_db = balance(bank)
+    outliers = [
+        f"{piece} is {value:+.1f} dB against the snare, outside {BALANCE_DB[piece]}"
+        for piece, value in balance_db.items()
+        if not BALANCE_DB[piece][0] - 0.05 <= value <= BALANCE_DB[piece][1] + 0.05
+    ]
+    faults = []
+    if not tom_hz["hi_tom"] > tom_hz["mid_tom"] > tom_hz["low_tom"]:
+        order = ", ".join(f"{tom} {hz:.0f} Hz" for tom, hz in tom_hz.items())
+        faults.append(f"the toms' pitch does not fall from high to low: {order}")
+    outliers += [
+        f"{piece} starts {value * 1000:.1f} ms late"
+        for piece, value in onset.items()
+        if value > LATE_ONSET_SEC
+    ]
+    return KitAudit(
+        bank.kit,
+        {piece: len(np.unique(row)) for piece, row in rows.items()},
+        {piece: bank.shots[shot].n_tail60 / SAMPLE_RATE for piece, shot in shots.items()},
+        onset,
+        balance_db,
+        tom_hz,
+        tuple(name for name in ARTICULATIONS if name in bank.kit.sounds and name not in PIECES),
+        tuple(faults),
+        tuple(outliers),
+    )
+
+
+def onset_sec(shot: NDArray[np.float32]) -> float:
+    """When a shot first reaches a tenth (-20 dB) of its peak."""
+    level = np.abs(shot).max(axis=0)
+    return float(np.argmax(level >= 0.1 * level.max())) / SAMPLE_RATE
+
+
+def pitch_hz(shot: NDArray[np.float32]) -> float:
+    """The strongest partial between 50 and 500 Hz of a drum's ring, 20 to 320 ms after its onset."""
+    mid = shot.mean(axis=0, dtype=np.float64)
+    begin = round((onset_sec(shot) + 0.02) * SAMPLE_RATE)
+    part = mid[begin : begin + round(0.3 * SAMPLE_RATE)]
+    if len(part) < 64:
+        return 0.0
+    spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part)), 1 << 17))
+    frequencies = np.fft.rfftfreq(1 << 17, 1 / SAMPLE_RATE)
+    band = (frequencies >= 50) & (frequencies <= 500)
+    return float(frequencies[band][np.argmax(spectrum[band])])
+
+
+def find_shared(banks: Sequence[Bank], *, show_progress: bool = False) -> list[Shared]:
+    """Pairs of kits with a recording in common, comparing every layer of the same piece."""
+    spectra = [
+        {piece: _spectra(bank, piece) for piece in PIECES}
+        for bank in tqdm(banks, desc="spectra", disable=not show_progress, leave=False)
+    ]
+    pairs = list(itertools.combinations(range(len(banks)), 2))
+    found = []
+    for i, j in tqdm(pairs, desc="pairs", disable=not show_progress, leave=False):
+        by_piece = {piece: _correlation(spectra[i][piece], spectra[j][piece]) for piece in PIECES}
+        same = tuple(piece for piece, value in by_piece.items() if value > SAME_RECORDING)
+        if same:
+            highest = max(by_piece.values())
+            found.append(Shared(banks[i].kit, banks[j].kit, same, highest))
+    return found
+
+
+def _spectra(bank: Bank, piece: str) -> NDArray[np.complex64]:
+    """Normalized spectra of every layer of every articulation of a piece: (layers, bins)."""
+    rows = [i for i, name in enumerate(ARTICULATIONS) if name.startswith(piece)]
+    indices = np.unique(bank.shot_of[rows, 1:])
+    parts = np.zeros((len(indices), _N_FFT), np.float32)
+    for part, index in zip(parts, indices, strict=True):
+        shot = bank.shot(int(index))
+        begin = round(onset_sec(shot) * SAMPLE_RATE)
+        change = np.diff(shot.mean(axis=0)[max(0, begin - 64) :][:_COMPARED_SAMPLES])
+        part[: len(change)] = change / max(float(np.linalg.norm(change)), 1e-12)
+    return np.fft.rfft(parts).astype(np.complex64)
+
+
+def _correlation(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> float:
+    """Largest normalized cross-correlation between any two layers, over small lags."""
+    highest = 0.0
+    for spectrum in first:
+        correlation = np.fft.irfft(spectrum.conj() * second, _N_FFT, axis=-1)
+        near = np.concatenate((correlation[:, :_LAG_SAMPLES], correlation[:, -_LAG_SAMPLES:]), 1)
+        highest = max(highest, float(np.abs(near).max()))
+    return highest
+
+
+def _split_faults(shared: Sequence[Shared]) -> Iterator[str]:
+    """What breaks the split, or the catalogue's word on families."""
+    for pair in shared:
+        names = f"{pair.first.id} and {pair.second.id}"
+        what = f"share {', '.join(pair.pieces)} (correlation {pair.correlation:.3f})"
+        if pair.crosses_split():
+            yield f"{names} {what}, but one is for training and the other for test"
+        elif pair.first.family != pair.second.family:
+            yield f"{names} {what}, but are of families {pair.first.family}, {pair.second.family}"

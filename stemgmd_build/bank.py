@@ -1,0 +1,301 @@
+"""The one-shot bank of a kit: every articulation and velocity layer, taken from its source once.
+
+Within one velocity layer a sampler only turns the same recording up or down, so a layer is one
+*shot* and a gain for each velocity. Layers are not read from the source but found by measurement:
+all 127 velocities are struck, and neighbours whose difference is a gain alone (residual below
+-90 dB) are one layer. A shot is kept until it has died away by 90 dB from its peak.
+
+Banks lie in the cache as one memory-mapped file each, named by the hash of all that they depend
+on, so that any number of workers share one copy. They are made in a process of their own: a
+hostile SoundFont that brings the synthesizer down takes no build with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemgmd_build import kits
+from stemgmd_build.errors import UserError
+from stemgmd_build.kits import Kit, Sound
+from stemgmd_build.paths import cache_folder
+from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, ARTICULATIONS, SAMPLE_RATE
+
+BANK_VERSION: Final = 1
+"""Goes up whenever the same kit would give other samples."""
+
+FLOOR_DB: Final = -90.0  # a full-scale peak is under one 16-bit step by then
+TAIL_DB: Final = -60.0
+_SAME_LAYER_DB: Final = -90.0
+_PROBE_SAMPLES: Final = 8192
+_LONGEST_SAMPLES: Final = 30 * SAMPLE_RATE
+_BUILD_TIMEOUT_SEC: Final = 600
+
+Strike = Callable[[Sound, int, int], NDArray[np.float32]]
+"""(sound, velocity, max_samples) -> float32 (2, n_samples)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """Where a shot lies in the bank's samples, and until when it is above -60 dB of its peak."""
+
+    start: int
+    n_samples: int
+    n_tail60: int
+    peak: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """A kit's one-shots, ready to be placed.
+
+    ``samples``: float32 (2, n), full scale 1.0, all shots one after another, memory-mapped.
+    ``shot_of``, ``gain_of``: (articulation, velocity 0..127) -> index into ``shots``, factor;
+    articulations in the taxonomy's order, with the kit's piece gains and its one gain folded in.
+    ``digest`` names what was sampled, ``source`` what sampled it.
+    """
+
+    kit: Kit
+    samples: NDArray[np.float32]
+    shots: tuple[Shot, ...]
+    shot_of: NDArray[np.int32]
+    gain_of: NDArray[np.float32]
+    digest: str
+    source: str
+
+    def shot(self, index: int) -> NDArray[np.float32]:
+        """The samples of one shot: float32 (2, n_samples), a view."""
+        shot = self.shots[index]
+        return self.samples[:, shot.start : shot.start + shot.n_samples]
+
+
+def load_bank(kit: Kit, *, gain: float | None = None) -> Bank:
+    """The kit's bank, taken from its source the first time and from the cache ever after.
+
+    ``gain`` overrides the kit's own; a kit with neither is loaded at gain 1.
+    Raises UserError where the kit is missing, broken, or lacks a sound that its map names.
+    """
+    digest, source = _digest(kit)
+    path = _folder() / digest
+    if not (path.with_suffix(".json").exists() and path.with_suffix(".npy").exists()):
+        _make_in_own_process(kit, digest)
+    return _open(kit, digest, source, kit.gain or 1.0 if gain is None else gain)
+
+
+def _folder() -> Path:
+    return cache_folder() / "banks"
+
+
+def _digest(kit: Kit) -> tuple[str, str]:
+    """Hash of all that the samples depend on, and the sampler's name and version."""
+    if kit.kind == "soundfont":
+        from stemgmd_build.samplers.soundfont import library_version
+
+        source = f"FluidSynth {library_version()}"
+    else:
+        import soxr
+
+        source = f"Hydrogen kit reader, soxr {soxr.__version__}"
+    # Gains are left out: they are applied to the table, not to the samples.
+    keys = {name: (sound.key, sound.semitones) for name, sound in sorted(kit.sounds.items())}
+    facts = [BANK_VERSION, kit.kind, kit.sha256, kit.bank, kit.preset, keys, source]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32], source
+
+
+def _open(kit: Kit, digest: str, source: str, gain: float) -> Bank:
+    path = _folder() / digest
+    try:
+        index = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        # A plain array over the mapped pages: slicing np.memmap itself costs microseconds a hit.
+        samples = np.asarray(np.load(path.with_suffix(".npy"), mmap_mode="r"))
+        shots = tuple(Shot(**shot) for shot in index["shots"])
+        if samples.shape != (2, sum(shot.n_samples for shot in shots)):
+            raise ValueError("size")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the bank of kit {kit.id} is damaged; delete {path}.json and {path}.npy and try again"
+        ) from error
+    shot_of = np.zeros((len(ARTICULATIONS), 128), np.int32)
+    gain_of = np.zeros((len(ARTICULATIONS), 128), np.float32)
+    for row, articulation in enumerate(ARTICULATIONS):
+        sound = kit.sound(articulation)
+        entry = index["sounds"][_sound_name(sound)]
+        shot_of[row] = entry["shot_of"]
+        factor = gain * 10 ** (sound.gain_db / 20)
+        gain_of[row] = np.multiply(entry["gain_of"], factor)
+    return Bank(kit, samples, shots, shot_of, gain_of, digest, source)
+
+
+def _sound_name(sound: Sound) -> str:
+    return f"{sound.key}{sound.semitones:+g}"
+
+
+def _make_in_own_process(kit: Kit, digest: str) -> None:
+    """Make the bank in a child, so that a crash of the C synthesizer is an error, not an end."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_make_and_report, args=(kit, digest, sender), daemon=False)
+    child.start()
+    sender.close()
+    try:
+        problem = receiver.recv() if receiver.poll(_BUILD_TIMEOUT_SEC) else "it took too long"
+    except EOFError:
+        problem = "its sampler crashed: the file is corrupt or hostile"
+    finally:
+        if child.is_alive():
+            child.join(5)
+        if child.is_alive():
+            child.kill()
+        child.join()
+    if problem:
+        raise UserError(f"kit {kit.id} ({kit.path}): {problem}")
+
+
+def _make_and_report(kit: Kit, digest: str, sender: Any) -> None:
+    try:
+        make_bank(kit, digest)
+        sender.send(None)
+    except UserError as error:
+        sender.send(str(error))
+    except OSError as error:
+        sender.send(f"its bank cannot be written: {error}")
+    except (ValueError, MemoryError) as error:
+        sender.send(f"it cannot be sampled: {error}")
+
+
+def make_bank(kit: Kit, digest: str) -> None:
+    """Sample the kit and write its bank to the cache, whole or not at all."""
+    path = kits.require(kit)
+    chunks: list[NDArray[np.float32]] = []
+    shots: list[Shot] = []
+    sounds: dict[str, dict[str, list[float]]] = {}
+    # Every sound a kit can be asked for, once: articulations may share one.
+    wanted = {_sound_name(s): s for s in map(kit.sound, ARTICULATION_OF_NOTE.values())}
+    with _striker(kit, path) as strike:
+        for name, sound in wanted.items():
+            layers, gains = find_layers(strike, sound)
+            first = len(shots)
+            for velocity in layers.loudest:
+                shot = ring(strike(sound, velocity, _LONGEST_SAMPLES), kit, sound)
+                start = shots[-1].start + shots[-1].n_samples if shots else 0
+                shots.append(Shot(start, shot.shape[1], *_tail(shot)))
+                chunks.append(shot)
+            sounds[name] = {"shot_of": [first + i for i in layers.of_velocity], "gain_of": gains}
+    _write(
+        digest, np.concatenate(chunks, axis=1), {"shots": [*map(asdict, shots)], "sounds": sounds}
+    )
+
+
+@contextmanager
+def _striker(kit: Kit, path: Path) -> Iterator[Strike]:
+    """How this kit's source is struck."""
+    if kit.kind == "soundfont":
+        from stemgmd_build.samplers.soundfont import SoundFont
+
+        with closing(SoundFont(path, bank=kit.bank, preset=kit.preset)) as font:
+            yield lambda sound, velocity, limit: font.strike(
+                sound.key, velocity, semitones=sound.semitones, max_samples=limit
+            )
+    else:
+        from stemgmd_build.samplers.hydrogen import HydrogenKit
+
+        drumkit = HydrogenKit(path)
+        # Probes ask for the same few layers 127 times over.
+        take = functools.lru_cache(maxsize=256)(drumkit.strike)
+        yield lambda sound, velocity, limit: take(sound.key, velocity, semitones=sound.semitones)[
+            :, :limit
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """``loudest``: a layer's loudest velocity, layer by layer; ``of_velocity``: 0..127 -> layer."""
+
+    loudest: tuple[int, ...]
+    of_velocity: tuple[int, ...]
+
+
+def find_layers(strike: Strike, sound: Sound) -> tuple[Layers, list[float]]:
+    """The velocity layers of a sound by measurement, and each velocity's gain (0 at velocity 0).
+
+    Neighbouring velocities are one layer while a gain alone turns one into the other: the
+    residual of the least-squares gain is below -90 dB.
+    """
+    probes = [strike(sound, velocity, _PROBE_SAMPLES) for velocity in range(1, 128)]
+    layer_of = [0]
+    for quieter, louder in zip(probes, probes[1:], strict=False):
+        layer_of.append(layer_of[-1] + (not _is_gain_alone(louder, quieter)))
+    loudest = [max(v for v in range(127) if layer_of[v] == i) for i in range(layer_of[-1] + 1)]
+    gains = [
+        0.0,
+        *(_gain(probes[loudest[i]], probe) for i, probe in zip(layer_of, probes, strict=True)),
+    ]
+    return Layers(tuple(v + 1 for v in loudest), (0, *layer_of)), gains
+
+
+def _gain(reference: NDArray[np.float32], probe: NDArray[np.float32]) -> float:
+    """Least-squares gain that turns the reference into the probe."""
+    n_samples = min(reference.shape[1], probe.shape[1])
+    loud = reference[:, :n_samples].astype(np.float64)
+    energy = float(np.vdot(loud, loud))
+    return float(np.vdot(loud, probe[:, :n_samples])) / energy if energy else 0.0
+
+
+def _is_gain_alone(reference: NDArray[np.float32], probe: NDArray[np.float32]) -> bool:
+    if reference.shape != probe.shape:
+        return False
+    residual = probe - _gain(reference, probe) * reference.astype(np.float64)
+    energy = float(np.vdot(probe, probe.astype(np.float64)))
+    return float(np.vdot(residual, residual)) <= energy * 10 ** (_SAME_LAYER_DB / 10)
+
+
+def ring(shot: NDArray[np.float32], kit: Kit, sound: Sound) -> NDArray[np.float32]:
+    """The shot until it stays below -90 dB of its peak: float32 (2, n_samples).
+
+    Raises UserError for silence, for what never dies away, and for what is not a finite number.
+    """
+    level = np.abs(shot).max(axis=0, initial=0.0)
+    peak = float(level.max(initial=0.0))
+    where = f"key {sound.key} of {kit.id}"
+    if not np.isfinite(peak):
+        raise UserError(f"{where} gives samples that are not finite numbers")
+    if peak < 1e-6:
+        raise UserError(f"{where} is silent; correct the kit's map")
+    n_samples = _last_above(level, peak * 10 ** (FLOOR_DB / 20))
+    if n_samples >= _LONGEST_SAMPLES:
+        raise UserError(f"{where} still rings after {_LONGEST_SAMPLES // SAMPLE_RATE} s: no drum")
+    return shot[:, :n_samples]
+
+
+def _tail(shot: NDArray[np.float32]) -> tuple[int, float]:
+    """(samples until the shot stays below -60 dB of its peak, peak)."""
+    level = np.abs(shot).max(axis=0)
+    peak = float(level.max())
+    return _last_above(level, peak * 10 ** (TAIL_DB / 20)), peak
+
+
+def _last_above(level: NDArray[np.float32], threshold: float) -> int:
+    return int(np.flatnonzero(level >= threshold)[-1]) + 1
+
+
+def _write(digest: str, samples: NDArray[np.float32], index: dict[str, Any]) -> None:
+    """Both files of a bank, the index last: it is what says that the bank is whole."""
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as scratch:
+        np.save(Path(scratch) / "samples.npy", samples)
+        (Path(scratch) / "index.json").write_text(json.dumps(index), "utf-8")
+        os.replace(Path(scratch) / "samples.npy", (folder / digest).with_suffix(".npy"))
+        os.replace(Path(scratch) / "index.json", (folder / digest).with_suffix(".json"))

@@ -1,0 +1,251 @@
+"""`stemgmd build`: plan, render what is missing, say what was done.
+
+A build is its settings and a list of tracks. What is finished is in the journal, so the same
+command goes on after any interruption, and ends with the same bytes as one undisturbed run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from stemgmd_build import licences, manifest, onsets
+from stemgmd_build.audio import AudioFile, encoder_name
+from stemgmd_build.bank import load_bank
+from stemgmd_build.errors import UserError
+from stemgmd_build.gain import kit_gain
+from stemgmd_build.kits import Kit, with_gain
+from stemgmd_build.manifest import TrackRecord
+from stemgmd_build.performances import Collection, Performance
+from stemgmd_build.taxonomy import SAMPLE_RATE
+from stemgmd_build.tracks import PARTIAL, Job, RenderSettings
+from stemgmd_build.workers import DiskFullError, Outcome, run_here, run_on_cluster
+
+# Measured over GMD on the default kits (see benchmarks/): what the forecast is made from.
+_BYTES_PER_TRACK_SEC: Final = {"flac": 0.12e6, "wav": 4.0 * SAMPLE_RATE}
+_MEAN_TAIL_SEC: Final = 3.0
+_LOCK: Final = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a build will do: every track, those not done yet, and what they will cost."""
+
+    root: Path
+    jobs: tuple[Job, ...]
+    todo: tuple[Job, ...]
+    done: dict[tuple[str, str], TrackRecord]
+    settings: dict[str, Any]
+
+    @property
+    def n_files(self) -> int:
+        """Audio files of a track."""
+        return len(self.jobs[0].settings.folders())
+
+    def todo_sec(self) -> float:
+        """Seconds of tracks to come, tails included as forecast."""
+        return sum(job.performance.duration_sec + _MEAN_TAIL_SEC for job in self.todo)
+
+    def todo_bytes(self) -> float:
+        """Forecast size of the files to come."""
+        render = self.jobs[0].settings
+        per_sec = _BYTES_PER_TRACK_SEC[render.file_format]
+        share = 1.0 if render.file_format == "wav" else 1 / 10
+        return self.todo_sec() * per_sec * share * self.n_files
+
+
+def make_plan(
+    root: Path,
+    collection: Collection,
+    performances: Sequence[Performance],
+    kits: Sequence[Kit],
+    render: RenderSettings,
+    *,
+    gain_db: float = 0.0,
+) -> Plan:
+    """Settle every kit's bank and gain, and see what is done already.
+
+    Raises UserError where a kit is missing, or ``root`` holds a dataset of other settings.
+    """
+    if not performances or not kits:
+        raise UserError("nothing to build: no performance or no kit is chosen")
+    factor = 10 ** (gain_db / 20)
+    ready = [with_gain(kit, round(kit_gain(kit, collection) * factor, 6)) for kit in kits]
+    settings = {
+        "render": asdict(render),
+        "encoder": encoder_name(render.file_format),
+        "gain_db": gain_db,
+        "performances": collection.source,
+        "kits": {kit.id: _kit_facts(kit) for kit in ready},
+    }
+    settings["kits"] |= _check_settings(root, settings)
+    # Kit by kit, so that all workers read the same bank; long tracks first, so that none is
+    # left over at the end of a kit.
+    order = sorted(performances, key=lambda p: (-p.duration_sec, p.id))
+    jobs = tuple(
+        Job(root, collection.midi_path(performance), performance, kit, render)
+        for kit in ready
+        for performance in order
+    )
+    done = manifest.finished_tracks(root)
+    todo = tuple(job for job in jobs if (job.kit.id, job.performance.id) not in done)
+    return Plan(root, jobs, todo, done, settings)
+
+
+def _kit_facts(kit: Kit) -> dict[str, Any]:
+    bank = load_bank(kit)
+    facts = {
+        name: getattr(kit, name) for name in ("name", "gain", "split", "author", "licence", "url")
+    }
+    package = f"{kit.package.name} {kit.package.version}" if kit.package else "own kit"
+    return facts | {"package": package, "bank": bank.digest, "sampler": bank.source}
+
+
+def _check_settings(root: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Kits that the folder holds already; UserError where it was built with other settings."""
+    if not (root / manifest.SETTINGS).exists():
+        if root.exists() and any(path.name != _LOCK for path in root.iterdir()):
+            raise UserError(f"{root} is not empty and holds no dataset; choose another --out")
+        return {}
+    before = manifest.read_settings(root)
+    kits_before = before.get("kits", {})
+    for name in ("render", "encoder", "gain_db", "performances"):
+        if before.get(name) != settings[name]:
+            raise UserError(
+                f"{root} was built with {name} {before.get(name)}, not {settings[name]}; "
+                "use the same options or another --out"
+            )
+    for kit_id, facts in settings["kits"].items():
+        if kit_id in kits_before and kits_before[kit_id] != facts:
+            raise UserError(
+                f"{root} holds kit {kit_id} as sampled otherwise ({kits_before[kit_id]}, now "
+                f"{facts}); use another --out"
+            )
+    return dict(kits_before)
+
+
+def forecast_minutes(plan: Plan, n_workers: int) -> float:
+    """Minutes that the plan will take here, from a moment's encoding of noise bursts."""
+    noise = np.random.default_rng(0).normal(0, 2000, (10 * SAMPLE_RATE, 2))
+    pcm = (noise * np.exp(-np.arange(len(noise)) % 22050 / 4000)[:, None]).astype(np.int16)
+    begin = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        null = AudioFile(Path("/dev/null"), plan.jobs[0].settings.file_format, len(pcm))
+        stack.callback(null.abandon)
+        null.write(pcm)
+        null.finish()
+    rate = 10 / (time.perf_counter() - begin)
+    # Half of a track's files are silent most of the time and cost a third of this.
+    return plan.todo_sec() * plan.n_files * 0.6 / rate / max(1, n_workers) / 60
+
+
+def check_disk(plan: Plan) -> None:
+    """Raise UserError unless the file system can hold what is to come."""
+    existing = plan.root
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < plan.todo_bytes():
+        raise UserError(
+            f"{plan.root} has {free / 1e9:.1f} GB free, and the build needs about "
+            f"{plan.todo_bytes() / 1e9:.1f} GB; choose fewer tracks (--limit, --split, --kits) or "
+            "another --out"
+        )
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Only one build at a time writes a folder; the lock ends with its process."""
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"another build is writing {root}; wait for it to end") from error
+    try:
+        yield
+    finally:
+        (root / _LOCK).unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):  # not empty, unless the build was refused at once
+            root.rmdir()
+
+
+def run(
+    plan: Plan,
+    collection: Collection,
+    *,
+    n_workers: int = 1,
+    cluster: str | None = None,
+    show_progress: bool = True,
+) -> list[str]:
+    """Render what is missing and finish the dataset; return a line for each track that failed.
+
+    Raises UserError where nothing more can be written, KeyboardInterrupt where told to stop; the
+    same call goes on from there.
+    """
+    shutil.rmtree(plan.root / PARTIAL, ignore_errors=True)
+    manifest.write_whole(plan.root / manifest.SETTINGS, _json(plan.settings))
+    done = dict(plan.done)
+    failures: list[str] = []
+    outcomes = run_on_cluster(plan.todo, cluster) if cluster else run_here(plan.todo, n_workers)
+    hours = sum(job.performance.duration_sec for job in plan.todo) * plan.n_files / 3600
+    with (
+        contextlib.closing(outcomes),  # type: ignore[type-var]
+        (plan.root / manifest.JOURNAL).open("a", encoding="utf-8") as journal,
+        tqdm(
+            total=hours + 1e-9,  # the sum of the parts may exceed the whole by its rounding
+            disable=not show_progress,
+            smoothing=0.05,
+            bar_format="{l_bar}{bar}| {n:.2f}/{total:.2f} hours [{elapsed}<{remaining}]",
+        ) as bar,
+    ):
+        # A journal that ends in a torn line must not swallow the next one.
+        journal.write("\n")
+        for outcome in outcomes:
+            bar.update(outcome.job.performance.duration_sec * plan.n_files / 3600)
+            if outcome.record is not None:
+                manifest.append_to_journal(journal, outcome.record)
+                done[outcome.record.key] = outcome.record
+            elif outcome.disk_full:
+                raise DiskFullError(
+                    f"{plan.root} is full; what is rendered is kept: free some space and run the "
+                    "same command again"
+                )
+            else:
+                failures.append(_failure(outcome))
+    _finish(plan, collection, done)
+    return sorted(failures)
+
+
+def _failure(outcome: Outcome) -> str:
+    return f"{outcome.job.performance.id} on {outcome.job.kit.id}: {outcome.error}"
+
+
+def _finish(plan: Plan, collection: Collection, done: dict[tuple[str, str], TrackRecord]) -> None:
+    """Write what describes the whole: onsets, licences, metadata, manifest; drop the journal."""
+    records = [done[key] for key in sorted(done)]
+    files = [file for record in records for file in record.files]
+    files += onsets.write_onsets(plan.root, collection, {r.row["id"] for r in records})
+    files += licences.write_licences(plan.root, collection, plan.settings["kits"])
+    files.append(manifest.write_whole(plan.root / manifest.SETTINGS, _json(plan.settings)))
+    files.append(
+        manifest.write_whole(plan.root / manifest.METADATA, manifest.metadata_text(records))
+    )
+    manifest.write_whole(plan.root / manifest.MANIFEST, manifest.manifest_text(files))
+    (plan.root / manifest.JOURNAL).unlink(missing_ok=True)
+    shutil.rmtree(plan.root / PARTIAL, ignore_errors=True)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"

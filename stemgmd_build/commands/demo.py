@@ -1,0 +1,95 @@
+"""`stemgmd demo`: a small dataset from whatever is at hand, and one track of it to look at."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+
+from stemgmd_build import build, gmd
+from stemgmd_build.audio import FULL_SCALE, read_pcm
+from stemgmd_build.errors import UserError
+from stemgmd_build.kits import Kit, available, catalogue, select_kits
+from stemgmd_build.manifest import track_folder
+from stemgmd_build.performances import Collection, Performance
+from stemgmd_build.plots import overview
+from stemgmd_build.taxonomy import PIECES
+from stemgmd_build.tracks import RenderSettings
+from stemgmd_build.verify import verify
+
+_EPILOG = """\
+examples:
+  stemgmd demo
+  stemgmd demo --out demo --gmd groove"""
+
+_N_TRACKS = 3
+_N_KITS = 3
+_PICTURE_SEC = 12.0
+
+
+def main(argv: list[str]) -> int:
+    """Build, verify and draw a small dataset; say where to look and to listen."""
+    parser = argparse.ArgumentParser(
+        prog="stemgmd demo",
+        description="Build a small dataset from the performances and kits at hand, verify it, and "
+        "draw one track of it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="default: demo")
+    parser.add_argument("--gmd", type=Path, help="folder of the Groove MIDI Dataset")
+    options = parser.parse_args(argv)
+    collection = gmd.find_collection(options.gmd)
+    performances = _most_varied(collection)
+    kits = (available(select_kits(["default"])) or available(catalogue()))[:_N_KITS]
+    if not kits:
+        raise UserError("no drum kit is on this machine; `stemgmd kits fetch` downloads ten")
+    print(f"performances: {collection.source} ({collection.root})")
+    print(f"kits: {', '.join(kit.id for kit in kits)}")
+    dataset = options.out / "dataset"
+    with build.locked(dataset):
+        plan = build.make_plan(dataset, collection, performances, kits, RenderSettings())
+        failures = build.run(plan, collection, n_workers=min(4, os.cpu_count() or 1))
+    faults = verify(dataset, n_workers=min(4, os.cpu_count() or 1), show_progress=False)
+    for line in (*failures, *faults):
+        print(f"FAULT {line}")
+    picture = options.out / "overview.png"
+    folder = _draw(dataset, collection, performances[0], kits[0], picture)
+    print(f"\n{len(plan.jobs)} tracks built and verified, {len(faults)} faults")
+    print(f"look:    {picture}")
+    print(f"listen:  {folder}/mixture/{performances[0].name}.flac, and its nine stems beside it")
+    print(f"read:    {dataset}/metadata.csv, {dataset}/manifest.jsonl, {dataset}/LICENSES.md")
+    return 1 if failures or faults else 0
+
+
+def _most_varied(collection: Collection) -> tuple[Performance, ...]:
+    """The eval_session performances that use most of the nine pieces."""
+    candidates = collection.select("eval_session", None)
+
+    def variety(performance: Performance) -> tuple[int, float]:
+        from stemgmd_build.taxonomy import PIECE_OF_NOTE
+
+        hits = collection.read_score(performance).hits
+        return -len({PIECE_OF_NOTE[hit.note] for hit in hits}), performance.duration_sec
+
+    return tuple(sorted(candidates, key=variety)[:_N_TRACKS])
+
+
+def _draw(
+    dataset: Path, collection: Collection, performance: Performance, kit: Kit, picture: Path
+) -> Path:
+    """Draw one track of the dataset, read back from its files; return its folder."""
+    row = {"midi_filename": performance.midi_filename, "kit": kit.id}
+    folder = dataset / track_folder(row)
+    stems = {
+        name: (read_pcm(folder / name / f"{performance.name}.flac").T / FULL_SCALE).astype(
+            np.float32
+        )
+        for name in (*PIECES, "mixture")
+    }
+    onsets = [(hit.onset_sec, hit.note) for hit in collection.read_score(performance).hits]
+    end = min(_PICTURE_SEC, stems["mixture"].shape[1] / 44100)
+    overview(picture, stems, onsets, f"{performance.id} on {kit.name}", (0.0, end))
+    return folder

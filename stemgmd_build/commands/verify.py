@@ -1,0 +1,46 @@
+"""`stemgmd verify`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from stemgmd_build import manifest
+from stemgmd_build.verify import verify
+
+_EPILOG = """\
+examples:
+  stemgmd verify stemgmd
+  stemgmd verify stemgmd --json --workers 8"""
+
+
+def main(argv: list[str]) -> int:
+    """Check a dataset; 0 if all is well, 1 if anything is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="stemgmd verify",
+        description="Check every file of a dataset: checksums, lengths, the exact sum of the stems, "
+        "clipping, presence against audio.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("dir", type=Path, help="folder of the dataset")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", action="store_true", help="print the faults as JSON")
+    options = parser.parse_args(argv)
+    problems = verify(
+        options.dir, n_workers=max(1, options.workers), show_progress=not options.json
+    )
+    n_tracks = len(manifest.read_metadata(options.dir))
+    if options.json:
+        print(json.dumps({"tracks": n_tracks, "faults": problems}))
+    else:
+        for line in problems:
+            print(line)
+        print(
+            f"{n_tracks} tracks, {len(problems)} faults"
+            if problems
+            else f"{n_tracks} tracks, all well"
+        )
+    return 1 if problems else 0

@@ -1,0 +1,242 @@
+"""Reading: segments of tracks, from a dataset on disk or rendered when asked for.
+
+`StemGMD` and `RenderedStemGMD` are map-style datasets with one interface: ``len(data)``,
+``data[i] -> Segment``. Both cut a track into segments of ``segment_sec`` every ``hop_sec``; the
+last one is padded with zeros, so that every sample of a track is in some segment.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemgmd_build import manifest
+from stemgmd_build.audio import FULL_SCALE, read_pcm
+from stemgmd_build.bank import Bank, load_bank
+from stemgmd_build.errors import UserError
+from stemgmd_build.gain import kit_gain
+from stemgmd_build.gmd import find_collection
+from stemgmd_build.kits import select_kits, with_gain
+from stemgmd_build.render import (
+    FIVE_ROWS,
+    NINE_ROWS,
+    Articulations,
+    Schedule,
+    render,
+    schedule,
+    strikes_of,
+)
+from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
+
+SEGMENT_SEC: Final = 11.85
+"""LarsNet's training segment (arXiv 2312.09663, section 4)."""
+
+Stems = Literal["five", "nine"]
+Output = Literal["numpy", "torch"]
+
+
+class Segment(NamedTuple):
+    """One segment: arrays (or torch tensors) of float32, full scale 1.0, and where it is from.
+
+    ``mixture``: (2, n_samples); ``stems``: (5 or 9, 2, n_samples) in the taxonomy's order;
+    ``kit``: the kit's id, or one for each stem joined by "+"; ``start``: samples into the track.
+    """
+
+    mixture: Any
+    stems: Any
+    performance: str
+    kit: str
+    start: int
+
+
+class _Cut:
+    """Which segment of which track an index means, for tracks of given lengths."""
+
+    def __init__(self, lengths: Iterable[int], segment_sec: float | None, hop_sec: float) -> None:
+        if segment_sec is not None and not (segment_sec > 0 and hop_sec > 0):
+            raise UserError("segment_sec and hop_sec must be positive")
+        self._lengths = list(lengths)
+        self.n_samples = None if segment_sec is None else round(segment_sec * SAMPLE_RATE)
+        self._hop = max(1, round(hop_sec * SAMPLE_RATE))
+        self._ends = list(itertools.accumulate(map(self._count, self._lengths)))
+
+    def _count(self, length: int) -> int:
+        if self.n_samples is None:
+            return 1
+        return max(0, math.ceil((length - self.n_samples) / self._hop)) + 1
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def locate(self, index: int) -> tuple[int, int, int]:
+        """(track, start, n_samples) of a segment. Raises IndexError beyond the last."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"segment {index} of {len(self)}")
+        index %= len(self)
+        track = bisect.bisect_right(self._ends, index)
+        before = self._ends[track - 1] if track else 0
+        length = self._lengths[track]
+        return track, (index - before) * self._hop, self.n_samples or length
+
+
+def _as_output(array: NDArray[np.float32], output: Output) -> Any:
+    if output == "numpy":
+        return array
+    import torch
+
+    return torch.from_numpy(array)
+
+
+class StemGMD:
+    """Segments of a dataset that `stemgmd build` wrote.
+
+    ``split`` chooses by GMD's split or "eval_session" (or "all"), ``kits`` by id. Five stems are
+    summed from nine pieces where the folder holds pieces. Raises UserError where the folder is no
+    dataset or lacks the stems asked for.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        split: str = "all",
+        kits: Sequence[str] | None = None,
+        stems: Stems = "five",
+        segment_sec: float | None = SEGMENT_SEC,
+        hop_sec: float = 2.0,
+        output: Output = "numpy",
+    ) -> None:
+        self._root = Path(root)
+        render_settings = manifest.read_settings(self._root)["render"]
+        self._format, held = render_settings["file_format"], render_settings["stems"]
+        if held == "five" and stems == "nine":
+            raise UserError(f"{root} holds five stems only; build it with --stems nine or both")
+        # What is summed for each row of the result.
+        members = PIECES_OF_STEM if held == "nine" else {stem: (stem,) for stem in STEMS}
+        self._folders = [(p,) for p in PIECES] if stems == "nine" else [members[s] for s in STEMS]
+        self.rows = [
+            row
+            for row in manifest.read_metadata(self._root)
+            if (split == "all" or split == row["split"] or split == row["session"])
+            and (kits is None or row["kit"] in kits)
+        ]
+        self._output = output
+        self._cut = _Cut((int(row["n_samples"]) for row in self.rows), segment_sec, hop_sec)
+
+    def __len__(self) -> int:
+        return len(self._cut)
+
+    def __getitem__(self, index: int) -> Segment:
+        track, start, n_samples = self._cut.locate(index)
+        row = self.rows[track]
+        stems = np.zeros((len(self._folders), 2, n_samples), np.float32)
+        for target, folders in zip(stems, self._folders, strict=True):
+            for folder in folders:
+                self._add(target, row, folder, start)
+        mixture = np.zeros((2, n_samples), np.float32)
+        self._add(mixture, row, "mixture", start)
+        arrays = (_as_output(array, self._output) for array in (mixture, stems))
+        return Segment(*arrays, row["id"], row["kit"], start)
+
+    def _add(
+        self, target: NDArray[np.float32], row: dict[str, str], folder: str, start: int
+    ) -> None:
+        name = f"{row['name']}.{self._format}"
+        path = self._root / manifest.track_folder(row) / folder / name
+        pcm = read_pcm(path, start, min(target.shape[1], int(row["n_samples"]) - start))
+        target[:, : len(pcm)] += pcm.T / np.float32(FULL_SCALE)
+
+
+class RenderedStemGMD:
+    """The same segments with nothing on disk: rendered from performances and kits when asked for.
+
+    With ``kit_mix`` each stem but one is, with that probability, played on another random kit.
+    What segment ``i`` holds depends on ``seed``, ``epoch`` (see `set_epoch`) and ``i`` alone, in any
+    process. Samples differ from a dataset on disk by the rounding to 16 bit alone. Raises
+    UserError where performances or kits are missing.
+    """
+
+    def __init__(
+        self,
+        gmd: str | Path | None = None,
+        *,
+        split: str | Sequence[str] = "train",
+        kits: Sequence[str] = ("train",),
+        stems: Stems = "five",
+        segment_sec: float | None = SEGMENT_SEC,
+        hop_sec: float = 2.0,
+        kit_mix: float = 0.0,
+        articulations: Articulations = "nine",
+        choke: bool = True,
+        limit: int | None = None,
+        seed: int = 0,
+        output: Output = "numpy",
+    ) -> None:
+        collection = find_collection(gmd)
+        self.performances = collection.select(split, limit)
+        self.kits = select_kits(kits)
+        self._banks = [load_bank(with_gain(kit, kit_gain(kit, collection))) for kit in self.kits]
+        if not self.performances or not self._banks:
+            raise UserError("nothing to render: no performance or no kit is chosen")
+        self._strikes = [strikes_of(collection.read_score(p)) for p in self.performances]
+        self._rows = FIVE_ROWS if stems == "five" else NINE_ROWS
+        self._articulations, self._choke = articulations, choke
+        self._kit_mix, self._seed, self._output, self._epoch = kit_mix, seed, output, 0
+        lengths = (
+            self._schedule(performance, bank).n_samples
+            for performance in range(len(self.performances))
+            for bank in self._banks
+        )
+        self._cut = _Cut(lengths, segment_sec, hop_sec)
+
+    def __len__(self) -> int:
+        return len(self._cut)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other kits for the stems from now on (as DistributedSampler.set_epoch)."""
+        self._epoch = epoch
+
+    def __getitem__(self, index: int) -> Segment:
+        track, start, n_samples = self._cut.locate(index)
+        performance, kit = divmod(track, len(self._banks))
+        chosen = self._draw_kits(index % len(self), kit)
+        stems = np.zeros((max(self._rows) + 1, 2, n_samples), np.float32)
+        for bank_index in sorted(set(chosen)):
+            rows = [
+                row if chosen[stem] == bank_index else -1
+                for row, stem in zip(self._rows, FIVE_ROWS, strict=True)
+            ]
+            plan = self._schedule(performance, self._banks[bank_index])
+            if start < plan.n_samples:
+                stop = min(start + n_samples, plan.n_samples)
+                render(plan, start=start, stop=stop, rows=rows, out=stems[..., : stop - start])
+        names = [self.kits[i].id for i in chosen]
+        kit_name = names[0] if len(set(names)) == 1 else "+".join(names)
+        arrays = (_as_output(array, self._output) for array in (stems.sum(axis=0), stems))
+        return Segment(*arrays, self.performances[performance].id, kit_name, start)
+
+    def _draw_kits(self, index: int, kit: int) -> list[int]:
+        """Index of the kit of each of the five stems."""
+        chosen = [kit] * len(STEMS)
+        if self._kit_mix > 0:
+            generator = np.random.default_rng([self._seed, self._epoch, index])
+            kept = int(generator.integers(len(STEMS)))
+            for stem in range(len(STEMS)):
+                if stem != kept and generator.random() < self._kit_mix:
+                    chosen[stem] = int(generator.integers(len(self._banks)))
+        return chosen
+
+    def _schedule(self, performance: int, bank: Bank) -> Schedule:
+        return schedule(
+            self._strikes[performance],
+            bank,
+            articulations=self._articulations,
+            choke=self._choke,
+        )

@@ -1,0 +1,130 @@
+"""The one gain of a kit, under which no sample of any stem or mixture of a collection clips.
+
+The loudest sample is found exactly without rendering everything: from each shot's envelope follows
+a bound for every frame of every track, and only frames whose bound exceeds the loudest sample
+found so far are rendered.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from stemgmd_build import manifest
+from stemgmd_build.bank import Bank, load_bank
+from stemgmd_build.kits import Kit
+from stemgmd_build.paths import cache_folder
+from stemgmd_build.performances import Collection
+from stemgmd_build.render import FIVE_ROWS, Schedule, Strikes, render, schedule, strikes_of
+from stemgmd_build.taxonomy import STEMS
+
+PEAK_TARGET: Final = 10 ** (-1 / 20)
+"""The loudest sample of a collection on a kit ends at -1 dB of full scale."""
+
+_FRAME: Final = 1024
+_MODES: Final[tuple[tuple[Literal["nine", "full"], bool], ...]] = (
+    ("nine", True),
+    ("nine", False),
+    ("full", True),
+    ("full", False),
+)
+"""(articulations, choke): the gain holds for all of them."""
+
+
+def kit_gain(kit: Kit, collection: Collection) -> float:
+    """The kit's recorded gain, or one measured over the collection and kept in the cache."""
+    if kit.gain is not None:
+        return kit.gain
+    bank = load_bank(kit, gain=1.0)
+    gains = {name: sound.gain_db for name, sound in sorted(kit.sounds.items())}
+    ids = [performance.id for performance in collection.performances]
+    facts = json.dumps([bank.digest, gains, ids, collection.source])
+    path = cache_folder() / "gains" / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
+    if path.exists():
+        return float(json.loads(path.read_text("utf-8"))["gain"])
+    gain = measure_gain(bank, all_strikes(collection))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_whole(path, json.dumps({"kit": kit.id, "gain": gain}))
+    return gain
+
+
+@functools.lru_cache(maxsize=2)
+def all_strikes(collection: Collection) -> tuple[Strikes, ...]:
+    """Every performance of a collection as arrays."""
+    performances = tqdm(collection.performances, desc="reading", unit="file", leave=False)
+    return tuple(strikes_of(collection.read_score(performance)) for performance in performances)
+
+
+def measure_gain(bank: Bank, strikes: tuple[Strikes, ...]) -> float:
+    """Gain that brings the loudest sample of these performances on a kit to -1 dB of full scale."""
+    return round(PEAK_TARGET / max(loudest_sample(bank, strikes), 1e-9), 6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounded:
+    """A track in one mode, and for each of its frames what no sample can exceed."""
+
+    plan: Schedule
+    bound: NDArray[np.float32]
+
+
+def loudest_sample(bank: Bank, strikes: tuple[Strikes, ...]) -> float:
+    """Largest absolute sample of any piece, stem or mixture in any mode of rendering."""
+    tracks = list(tqdm(_bounded(bank, strikes), desc=f"gain of {bank.kit.id}", leave=False))
+    # The frame that promises most of each track first: that raises what the others must exceed.
+    loudest = max((_frame_peak(t.plan, int(np.argmax(t.bound))) for t in tracks), default=0.0)
+    hopeful = [
+        (float(track.bound[frame]), index, int(frame))
+        for index, track in enumerate(tracks)
+        for frame in np.flatnonzero(track.bound > loudest)
+    ]
+    for bound, index, frame in sorted(hopeful, reverse=True):
+        if bound <= loudest:
+            break
+        loudest = max(loudest, _frame_peak(tracks[index].plan, frame))
+    return loudest
+
+
+def _bounded(bank: Bank, strikes: tuple[Strikes, ...]) -> Iterator[_Bounded]:
+    envelopes = [_envelope(bank.shot(index)) for index in range(len(bank.shots))]
+    for one in strikes:
+        for articulations, choke in _MODES:
+            plan = schedule(one, bank, articulations=articulations, choke=choke)
+            bound = np.zeros(plan.n_samples // _FRAME + 1, np.float32)
+            first = (plan.onset // _FRAME).tolist()
+            # A choked shot may end anywhere in its last frame.
+            n_frames = (plan.length // _FRAME + 2).tolist()
+            for i, shot in enumerate(plan.shot.tolist()):
+                target = bound[first[i] : first[i] + n_frames[i]]
+                envelope = envelopes[shot][: len(target)]
+                target[: len(envelope)] += envelope * plan.gain[i]
+            yield _Bounded(plan, bound)
+
+
+def _envelope(shot: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Largest absolute sample by frame, wherever in the first frame the shot begins."""
+    level = np.abs(shot).max(axis=0)
+    by_frame = np.maximum.reduceat(level, np.arange(0, len(level), _FRAME))
+    # Rounding while the hits are summed must not lift a sample over its bound.
+    return np.maximum(np.append(by_frame, 0), np.append(0, by_frame)) * np.float32(1.0001)
+
+
+def _frame_peak(plan: Schedule, frame: int) -> float:
+    """Largest absolute sample of any piece, stem or the mixture within a frame."""
+    start = frame * _FRAME
+    stop = min(start + _FRAME, plan.n_samples)
+    if stop <= start:
+        return 0.0
+    nine = render(plan, start=start, stop=stop)
+    five = np.zeros((len(STEMS), 2, stop - start), np.float32)
+    for piece, row in enumerate(FIVE_ROWS):
+        five[row] += nine[piece]
+    return max(float(np.abs(part).max()) for part in (nine, five, five.sum(axis=0)))

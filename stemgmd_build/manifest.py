@@ -1,0 +1,246 @@
+"""What a dataset says of itself: records of tracks, metadata.csv, manifest.jsonl, dataset.json.
+
+``metadata.csv`` has a row per track (a performance on a kit), ``manifest.jsonl`` a line per file
+with its size and SHA-256, ``dataset.json`` the settings. While a build runs, finished tracks are
+appended to ``.journal.jsonl``; whatever instant the build dies at, what the journal holds is done.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from stemgmd_build.errors import UserError
+from stemgmd_build.performances import Performance
+from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
+
+METADATA: Final = "metadata.csv"
+MANIFEST: Final = "manifest.jsonl"
+SETTINGS: Final = "dataset.json"
+JOURNAL: Final = ".journal.jsonl"
+
+_GMD_COLUMNS: Final = {
+    "drummer": "drummer",
+    "session": "session",
+    "id": "id",
+    "style": "style",
+    "bpm": "bpm",
+    "beat_type": "beat_type",
+    "time_signature": "time_signature",
+    "midi_filename": "midi_filename",
+    "audio_filename": "audio_filename",
+    "duration": "duration_sec",
+    "split": "split",
+}
+"""GMD's column -> field of Performance."""
+
+COLUMNS: Final = (
+    *_GMD_COLUMNS,
+    "kit",
+    "kit_split",
+    "name",
+    "n_samples",
+    "duration_sec",
+    "gain",
+    "peak",
+    "n_hits",
+    *(f"hits_{piece}" for piece in PIECES),
+    *(f"has_{stem}" for stem in STEMS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file of the dataset: path relative to its root (posix), bytes, SHA-256 in hex."""
+
+    path: str
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRecord:
+    """A finished track: its row of metadata.csv (strings by column) and its files."""
+
+    row: dict[str, str]
+    files: tuple[FileRecord, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(kit, performance id)."""
+        return self.row["kit"], self.row["id"]
+
+    @property
+    def n_samples(self) -> int:
+        """Length of every file of the track."""
+        return int(self.row["n_samples"])
+
+
+def metadata_row(
+    performance: Performance,
+    *,
+    kit: str,
+    kit_split: str | None,
+    n_samples: int,
+    gain: float,
+    peak: int,
+    hits: Iterable[int],
+) -> dict[str, str]:
+    """A row of metadata.csv; ``hits`` counts those of each of the nine pieces, ``peak`` is the
+    largest absolute sample of the mixture in integer steps."""
+    by_piece = dict(zip(PIECES, hits, strict=True))
+    row = {column: str(getattr(performance, field)) for column, field in _GMD_COLUMNS.items()}
+    row |= {
+        "kit": kit,
+        "kit_split": kit_split or "",
+        "name": performance.name,
+        "n_samples": str(n_samples),
+        "duration_sec": f"{n_samples / SAMPLE_RATE:.6f}",
+        "gain": f"{gain:.6f}",
+        "peak": str(peak),
+        "n_hits": str(sum(by_piece.values())),
+    }
+    row |= {f"hits_{piece}": str(count) for piece, count in by_piece.items()}
+    for stem, pieces in PIECES_OF_STEM.items():
+        row[f"has_{stem}"] = str(int(any(by_piece[piece] for piece in pieces)))
+    return row
+
+
+def track_folder(row: dict[str, str]) -> str:
+    """Where a track's piece folders are, relative to the root: StemGMD's layout."""
+    folder = row["midi_filename"].rsplit("/", 1)[0]
+    return f"audio/{folder}/{row['kit']}"
+
+
+def write_whole(path: Path, text: str) -> FileRecord:
+    """Write a text file whole or not at all; return its size and SHA-256 (path: its name)."""
+    data = text.encode()
+    scratch = path.with_name(f".{path.name}.partial")
+    scratch.write_bytes(data)
+    os.replace(scratch, path)
+    return FileRecord(path.name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def metadata_text(records: Iterable[TrackRecord]) -> str:
+    """metadata.csv, in the order of the records."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record.row for record in records)
+    return text.getvalue()
+
+
+def manifest_text(files: Iterable[FileRecord]) -> str:
+    """manifest.jsonl, sorted by path."""
+    lines = (
+        json.dumps({"path": file.path, "bytes": file.n_bytes, "sha256": file.sha256})
+        for file in sorted(files, key=lambda file: file.path)
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def append_to_journal(journal: io.TextIOBase, record: TrackRecord) -> None:
+    """Note a finished track; it survives the end of this process from here on."""
+    files = [(file.path, file.n_bytes, file.sha256) for file in record.files]
+    journal.write(json.dumps({"row": record.row, "files": files}) + "\n")
+    journal.flush()
+
+
+def read_journal(root: Path) -> Iterator[TrackRecord]:
+    """The tracks that a build which did not end has finished; a torn last line is left out."""
+    path = root / JOURNAL
+    if not path.exists():
+        return
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+            files = tuple(FileRecord(*file) for file in entry["files"])
+            yield TrackRecord(dict(entry["row"]), files)
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def read_manifest(root: Path) -> dict[str, FileRecord]:
+    """Path -> record of every file. Raises UserError where it is missing or damaged."""
+    path = root / MANIFEST
+    try:
+        entries = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        files = [FileRecord(str(e["path"]), int(e["bytes"]), str(e["sha256"])) for e in entries]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    for file in files:
+        if file.path.startswith("/") or ".." in file.path.split("/") or "\\" in file.path:
+            raise UserError(f"{path} names a file outside the dataset: {file.path!r}")
+    return {file.path: file for file in files}
+
+
+def read_metadata(root: Path) -> list[dict[str, str]]:
+    """The rows of metadata.csv. Raises UserError where it is missing or damaged."""
+    path = root / METADATA
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            if None in row or None in row.values() or not set(COLUMNS) <= set(row):
+                raise ValueError("columns are missing")
+            int(row["n_samples"])
+            parts = [*row["midi_filename"].split("/"), row["kit"], row["name"]]
+            if any(part in ("", "..") or "\\" in part for part in parts):
+                raise ValueError(f"a path that climbs out: {row['midi_filename']!r}")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    return rows
+
+
+def read_settings(root: Path) -> dict[str, Any]:
+    """dataset.json. Raises UserError where it is missing or damaged."""
+    path = root / SETTINGS
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("not an object")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    return settings
+
+
+def finished_tracks(root: Path) -> dict[tuple[str, str], TrackRecord]:
+    """Every track that is done, from the manifest of an ended build and the journal of another.
+
+    A track counts only if each of its files is there with its size.
+    """
+    found: dict[tuple[str, str], TrackRecord] = {}
+    if (root / MANIFEST).exists() and (root / METADATA).exists():
+        by_folder: dict[str, list[FileRecord]] = {}
+        for file in read_manifest(root).values():
+            folder, _, name = file.path.rpartition("/")
+            by_folder.setdefault(
+                f"{folder.rpartition('/')[0]}|{name.rpartition('.')[0]}", []
+            ).append(file)
+        for row in read_metadata(root):
+            files = by_folder.get(f"{track_folder(row)}|{row['name']}", [])
+            found[row["kit"], row["id"]] = TrackRecord(row, tuple(files))
+    found |= {record.key: record for record in read_journal(root)}
+    return {key: record for key, record in found.items() if _is_there(root, record)}
+
+
+def _is_there(root: Path, record: TrackRecord) -> bool:
+    try:
+        return bool(record.files) and all(
+            (root / file.path).stat().st_size == file.n_bytes for file in record.files
+        )
+    except OSError:
+        return False

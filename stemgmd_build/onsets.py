@@ -1,0 +1,64 @@
+"""Onsets beside the audio: a TSV and the MIDI of every performance, the same for all kits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from stemgmd_build.errors import UserError
+from stemgmd_build.manifest import FileRecord, write_whole
+from stemgmd_build.performances import Collection, Performance, Score
+from stemgmd_build.taxonomy import (
+    ARTICULATION_OF_NOTE,
+    PIECE_OF_NOTE,
+    SAMPLE_RATE,
+    STEM_OF_NOTE,
+)
+
+_COLUMNS = ["onset_sec", "onset_sample", "note", "velocity", "articulation", "piece", "stem"]
+
+
+def onsets_tsv(score: Score) -> str:
+    """A line per hit: onset in seconds and in samples, note, velocity, articulation, piece, stem."""
+    lines = ["\t".join(_COLUMNS)]
+    for hit in score.hits:
+        names = (ARTICULATION_OF_NOTE[hit.note], PIECE_OF_NOTE[hit.note], STEM_OF_NOTE[hit.note])
+        sample = round(hit.onset_sec * SAMPLE_RATE)
+        numbers = (f"{hit.onset_sec:.6f}", str(sample), str(hit.note), str(hit.velocity))
+        lines.append("\t".join((*numbers, *names)))
+    return "\n".join(lines) + "\n"
+
+
+def write_onsets(root: Path, collection: Collection, ids: set[str]) -> list[FileRecord]:
+    """Write onsets/.../<name>.tsv and midi/.../<name>.mid for the performances of these ids.
+
+    Raises UserError where a performance that the dataset holds is not in the collection.
+    """
+    by_id = {performance.id: performance for performance in collection.performances}
+    unknown = sorted(ids - set(by_id))
+    if unknown:
+        raise UserError(f"{root} holds {unknown[0]}, which is not among the performances given")
+    return [
+        record
+        for performance_id in sorted(ids)
+        for record in _write_performance(root, collection, by_id[performance_id])
+    ]
+
+
+def _write_performance(
+    root: Path, collection: Collection, performance: Performance
+) -> list[FileRecord]:
+    midi = Path("midi") / performance.midi_filename
+    tsv = (Path("onsets") / performance.midi_filename).with_suffix(".tsv")
+    data = collection.midi_path(performance).read_bytes()
+    for path in (midi, tsv):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+    scratch = root / midi.with_name(f".{midi.name}.partial")
+    scratch.write_bytes(data)
+    os.replace(scratch, root / midi)
+    written = write_whole(root / tsv, onsets_tsv(collection.read_score(performance)))
+    return [
+        FileRecord(midi.as_posix(), len(data), hashlib.sha256(data).hexdigest()),
+        FileRecord(tsv.as_posix(), written.n_bytes, written.sha256),
+    ]

@@ -1,0 +1,186 @@
+"""`stemgmd verify`: does a dataset hold what it says, to the sample?"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from stemgmd_build import manifest
+from stemgmd_build.errors import UserError
+from stemgmd_build.manifest import FileRecord, track_folder
+from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEM_OF_PIECE, STEMS
+
+_BLOCK_SAMPLES: Final = 1 << 19
+_FULL_SCALE_RUN: Final = 3
+"""So many samples at full scale in a row are clipping; one may be a peak that just fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackCheck:
+    """One track to verify: its row of metadata.csv and the files that the manifest lists."""
+
+    root: Path
+    row: dict[str, str]
+    files: tuple[FileRecord, ...]
+
+
+def verify(root: Path, *, n_workers: int = 1, show_progress: bool = True) -> list[str]:
+    """Check every file of a dataset; return a line for each fault, none if all is well.
+
+    Raises UserError where the folder is no dataset.
+    """
+    files = manifest.read_manifest(root)
+    rows = manifest.read_metadata(root)
+    settings = manifest.read_settings(root)
+    problems = []
+    checks = []
+    for row in rows:
+        folder, suffix = track_folder(row), f"{row['name']}.{_format(settings)}"
+        mine = [files.pop(f"{folder}/{name}/{suffix}", None) for name in _folders(settings)]
+        missing = [name for name, file in zip(_folders(settings), mine, strict=True) if not file]
+        problems += [f"{folder}/{name}/{suffix}: not in the manifest" for name in missing]
+        checks.append(TrackCheck(root, row, tuple(file for file in mine if file)))
+    problems += [p for file in files.values() for p in _check_bytes(root, file)[1]]
+    listed = {file.path for check in checks for file in check.files} | set(files)
+    problems += [f"{path}: not in the manifest" for path in _unlisted(root, listed)]
+    with ProcessPoolExecutor(
+        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+    ) as pool:
+        results = pool.map(check_track, checks, chunksize=4)
+        for found in tqdm(results, total=len(checks), unit="track", disable=not show_progress):
+            problems += found
+    return sorted(problems)
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _format(settings: dict[str, object]) -> str:
+    render = settings.get("render")
+    if not isinstance(render, dict) or render.get("file_format") not in ("flac", "wav"):
+        raise UserError("dataset.json is damaged: it names no file format")
+    return str(render["file_format"])
+
+
+def _folders(settings: dict[str, object]) -> tuple[str, ...]:
+    from stemgmd_build.tracks import RenderSettings
+
+    render = settings["render"]
+    return RenderSettings(stems=render["stems"]).folders()  # type: ignore[index]
+
+
+def _unlisted(root: Path, listed: set[str]) -> Iterator[str]:
+    """Files that are in the folder but not in the manifest."""
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and name not in listed and name not in (manifest.MANIFEST, ".lock"):
+            yield name
+
+
+def _check_bytes(root: Path, file: FileRecord) -> tuple[Path, list[str]]:
+    """The file's path, and what is wrong with its bytes."""
+    path = root / file.path
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            n_bytes = stream.tell()
+    except OSError as error:
+        return path, [f"{file.path}: {error.strerror}"]
+    if n_bytes != file.n_bytes:
+        return path, [f"{file.path}: {n_bytes} bytes, not {file.n_bytes}"]
+    return path, [] if digest == file.sha256 else [f"{file.path}: its SHA-256 differs"]
+
+
+def check_track(check: TrackCheck) -> list[str]:
+    """Bytes, lengths, the exact sum, clipping and presence of one track."""
+    problems: list[str] = []
+    paths: dict[str, Path] = {}
+    for file in check.files:
+        path, wrong = _check_bytes(check.root, file)
+        problems += wrong
+        paths[path.parent.name] = path
+    if problems:
+        return problems
+    try:
+        return _check_audio(check, paths)
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        return [f"{track_folder(check.row)}: {check.row['name']}: cannot be decoded: {error}"]
+
+
+def _check_audio(check: TrackCheck, paths: dict[str, Path]) -> list[str]:
+    """Decode all files of a track side by side, block by block."""
+    n_samples = int(check.row["n_samples"])
+    open_files = {name: soundfile.SoundFile(path) for name, path in paths.items()}
+    here = f"{track_folder(check.row)}: {check.row['name']}"
+    problems = [
+        f"{here}: {name} has {file.frames} samples at {file.samplerate} Hz, {file.channels} channels, "
+        f"{file.subtype}; expected {n_samples} at {SAMPLE_RATE} Hz, 2 channels, PCM_16"
+        for name, file in open_files.items()
+        if (file.frames, file.samplerate, file.channels, file.subtype)
+        != (n_samples, SAMPLE_RATE, 2, "PCM_16")
+    ]
+    sounding: set[str] = set()
+    faults: set[str] = set()
+    for start in range(0, 0 if problems else n_samples, _BLOCK_SAMPLES):
+        size = min(_BLOCK_SAMPLES, n_samples - start)
+        block = {name: file.read(size, "int16") for name, file in open_files.items()}
+        sounding |= {name for name, pcm in block.items() if pcm.any()}
+        faults |= {f"{name} clips" for name, pcm in block.items() if _clips(pcm)}
+        faults |= set(_sum_faults(block))
+    for file in open_files.values():
+        file.close()
+    if not problems:
+        faults |= set(_presence_faults(check.row, paths, sounding))
+    return problems + [f"{here}: {fault}" for fault in sorted(faults)]
+
+
+def _clips(pcm: NDArray[np.int16]) -> bool:
+    """Whether a channel stays at full scale for several samples in a row."""
+    if pcm.size == 0 or (pcm.max() < 32767 and pcm.min() > -32768):
+        return False
+    full = ((pcm == 32767) | (pcm == -32768)).astype(np.int8)
+    window = np.ones(_FULL_SCALE_RUN, np.int8)
+    return any(np.convolve(full[:, i], window).max() >= _FULL_SCALE_RUN for i in range(2))
+
+
+def _sum_faults(block: dict[str, NDArray[np.int16]]) -> Iterator[str]:
+    """Sums that do not hold to the last integer."""
+    parts: Sequence[str] = PIECES if set(PIECES) <= set(block) else STEMS
+    if not _is_sum(block["mixture"], [block[name] for name in parts]):
+        yield f"mixture is not the exact sum of its {len(parts)} stems"
+    if set(PIECES) | set(STEMS) <= set(block):
+        for stem, pieces in PIECES_OF_STEM.items():
+            if not _is_sum(block[stem], [block[piece] for piece in pieces]):
+                yield f"{stem} is not the exact sum of {', '.join(pieces)}"
+
+
+def _is_sum(total: NDArray[np.int16], parts: list[NDArray[np.int16]]) -> bool:
+    return np.array_equal(total, np.sum(parts, axis=0, dtype=np.int32))
+
+
+def _presence_faults(
+    row: dict[str, str], paths: dict[str, Path], sounding: set[str]
+) -> Iterator[str]:
+    """Pieces that metadata.csv says are played but are silent, or the reverse."""
+    for name in paths:
+        if name == "mixture":
+            continue
+        played = any(
+            int(row[f"hits_{piece}"]) > 0
+            for piece in PIECES
+            if piece == name or STEM_OF_PIECE[piece] == name
+        )
+        if played != (name in sounding):
+            yield f"{name} is {'silent but played' if played else 'not played but sounds'}"

@@ -1,0 +1,134 @@
+"""Where tracks are rendered: processes of this machine, or a Dask cluster.
+
+Both take jobs and yield outcomes in whatever order they end; what a track's bytes are never
+depends on where or beside what it was rendered.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
+from typing import Final
+
+from stemgmd_build.errors import UserError
+from stemgmd_build.manifest import TrackRecord
+from stemgmd_build.tracks import Job, build_track
+
+_TRIES: Final = 3
+"""How often a track may take its worker down before it counts as failed."""
+
+
+class DiskFullError(UserError):
+    """No track can be written any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job: its record, or the line that says why there is none."""
+
+    job: Job
+    record: TrackRecord | None = None
+    error: str = ""
+    disk_full: bool = False
+
+
+def run_job(job: Job) -> Outcome:
+    """Build one track; faults of its own become its outcome, so that the others go on."""
+    try:
+        return Outcome(job, build_track(job))
+    except UserError as error:
+        return Outcome(job, error=str(error))
+    except OSError as error:
+        full = error.errno in (ENOSPC, EDQUOT)
+        return Outcome(job, error=f"{job.performance.id}: {error}", disk_full=full)
+    except MemoryError:
+        return Outcome(job, error=f"{job.performance.id}: out of memory; use fewer workers")
+
+
+def run_here(jobs: Sequence[Job], n_workers: int) -> Iterator[Outcome]:
+    """Run the jobs on processes of this machine, in order of submission.
+
+    A worker that dies (killed, out of memory) is replaced and its job tried again.
+    """
+    waiting = list(reversed(jobs))
+    tries: dict[int, int] = {}
+    while waiting:
+        pool = ProcessPoolExecutor(
+            n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_worker
+        )
+        running: dict[Future[Outcome], Job] = {}
+        try:
+            while waiting or running:
+                # Only a few jobs lie in the pool, so that Ctrl-C and a dead worker cost little.
+                while waiting and len(running) < 2 * n_workers:
+                    job = waiting.pop()
+                    running[pool.submit(run_job, job)] = job
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    outcome = future.result()  # raises where the worker died
+                    running.pop(future)
+                    yield outcome
+        except BrokenProcessPool:
+            for future, job in running.items():
+                if future.done() and not future.exception():
+                    yield future.result()
+                    continue
+                tries[id(job)] = tries.get(id(job), 0) + 1
+                if tries[id(job)] < _TRIES:
+                    waiting.append(job)
+                else:
+                    why = "its worker died again and again (killed, or out of memory)"
+                    yield Outcome(job, error=f"{job.performance.id} on {job.kit.id}: {why}")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent does, even by kill -9."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
+def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
+    """Run the jobs on a dask.distributed cluster that shares this machine's file system.
+
+    Raises UserError where the cluster cannot be reached or Dask is not installed.
+    """
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise UserError("--cluster needs Dask: pip install 'stemgmd-bench[cluster]'") from error
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UserError(f"no Dask scheduler answers at {address}: {error}") from error
+    with client:
+        futures = {
+            future.key: (future, job)
+            for job in jobs
+            # pure=False: a file on disk is a side effect that must happen in every build.
+            for future in [client.submit(run_job, job, pure=False, retries=_TRIES)]
+        }
+        for future in as_completed([future for future, _ in futures.values()]):
+            job = futures.pop(future.key)[1]
+            if future.status == "finished":
+                yield future.result()
+            else:
+                yield Outcome(
+                    job, error=f"{job.performance.id} on {job.kit.id}: {future.exception()}"
+                )
+            future.release()

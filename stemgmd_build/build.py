@@ -81,14 +81,15 @@ def make_plan(
         raise UserError("nothing to build: no performance or no kit is chosen")
     factor = 10 ** (gain_db / 20)
     ready = [with_gain(kit, round(kit_gain(kit, collection) * factor, 6)) for kit in kits]
-    settings = {
+    kit_facts = {kit.id: _kit_facts(kit) for kit in ready}
+    settings: dict[str, Any] = {
         "render": asdict(render),
         "encoder": encoder_name(render.file_format),
         "gain_db": gain_db,
         "performances": collection.source,
-        "kits": {kit.id: _kit_facts(kit) for kit in ready},
+        "kits": kit_facts,
     }
-    settings["kits"] |= _check_settings(root, settings)
+    settings["kits"] = _check_settings(root, settings) | kit_facts
     # Kit by kit, so that all workers read the same bank; long tracks first, so that none is
     # left over at the end of a kit.
     order = sorted(performances, key=lambda p: (-p.duration_sec, p.id))

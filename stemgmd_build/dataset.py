@@ -142,7 +142,7 @@ class StemGMD:
                 self._add(target, row, folder, start)
         mixture = np.zeros((2, n_samples), np.float32)
         self._add(mixture, row, "mixture", start)
-        arrays = (_as_output(array, self._output) for array in (mixture, stems))
+        arrays = (_as_output(mixture, self._output), _as_output(stems, self._output))
         return Segment(*arrays, row["id"], row["kit"], start)
 
     def _add(
@@ -219,7 +219,8 @@ class RenderedStemGMD:
                 render(plan, start=start, stop=stop, rows=rows, out=stems[..., : stop - start])
         names = [self.kits[i].id for i in chosen]
         kit_name = names[0] if len(set(names)) == 1 else "+".join(names)
-        arrays = (_as_output(array, self._output) for array in (stems.sum(axis=0), stems))
+        mixture = stems.sum(axis=0)
+        arrays = (_as_output(mixture, self._output), _as_output(stems, self._output))
         return Segment(*arrays, self.performances[performance].id, kit_name, start)
 
     def _draw_kits(self, index: int, kit: int) -> list[int]:

@@ -67,7 +67,8 @@ class Sound:
 class Kit:
     """One drum kit: where it comes from and how it answers.
 
-    ``path`` is relative to a package's root for kits of the catalogue, absolute for own kits.
+    ``path`` is relative to the root of the Debian ``package`` or of the Python package ``wheel``
+    for kits of the catalogue, absolute for own kits.
     ``sha256`` is that of the SoundFont file, or of the listing of a Hydrogen folder's files.
     ``gain`` is the one factor under which no sample of GMD clips; None until it is measured.
     """
@@ -81,6 +82,7 @@ class Kit:
     bank: int = 128
     preset: int = 0
     package: Package | None = None
+    wheel: str = ""
     family: str = ""
     split: Split | None = None
     default: bool = False
@@ -106,7 +108,8 @@ def catalogue() -> tuple[Kit, ...]:
 
 def _kit_of_entry(entry: Mapping[str, Any], packages: Mapping[str, Package]) -> Kit:
     fields = {key: value for key, value in entry.items() if key not in ("sounds", "gain_db")}
-    fields["package"] = packages[entry["package"]]
+    if "package" in entry:
+        fields["package"] = packages[entry["package"]]
     sounds = parse_sounds(entry.get("sounds", GENERAL_MIDI), entry.get("gain_db", {}), entry["id"])
     return Kit(**{**fields, "sounds": sounds})
 
@@ -238,7 +241,7 @@ def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
     if hydrogen is None:
         check_riff(source)
     sounds = entry.get("sounds") or _general_midi(hydrogen, where)
-    texts = {key: str(entry[key]) for key in ("name", "author", "licence", "url") if key in entry}
+    author, licence, url = (str(entry.get(key, "")) for key in ("author", "licence", "url"))
     return Kit(
         id=kit_id,
         kind="hydrogen" if hydrogen else "soundfont",
@@ -249,7 +252,10 @@ def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
         preset=_number(entry.get("preset", 0), f"{where}: preset", whole=True),
         family=str(entry.get("family", f"own-{kit_id}")),
         split=entry.get("split"),
-        **{"name": kit_id, **texts},
+        name=str(entry.get("name", kit_id)),
+        author=author,
+        licence=licence,
+        url=url,
     )
 
 
@@ -290,16 +296,16 @@ def _file_hash(path: Path) -> str:
 def locate(kit: Kit) -> Path | None:
     """The kit's file or folder, if it is on this machine.
 
-    Looked for in the folder STEMGMD_KITS, in what `stemgmd kits fetch` unpacked, where Debian's
-    packages put it, and in pretty_midi, which brings TimGM6mb along. That it is the right file is
-    checked when it is read.
+    Looked for in the folder STEMGMD_KITS, in what `stemgmd kits fetch` unpacked, and where
+    Debian's packages put it; a kit of a Python package is in that package. That it is the right
+    file is checked when it is read.
     """
+    if kit.wheel:
+        spec = importlib.util.find_spec(kit.wheel)
+        return Path(spec.origin).with_name(kit.path) if spec and spec.origin else None
     if kit.package is None:
         return Path(kit.path)
     roots = [cache_folder() / "packages" / f"{kit.package.name}_{kit.package.version}", Path("/")]
-    spec = importlib.util.find_spec("pretty_midi")
-    if spec is not None:
-        roots += map(Path, spec.submodule_search_locations or ())
     if "STEMGMD_KITS" in os.environ:
         roots.insert(0, Path(os.environ["STEMGMD_KITS"]))
     for root in roots:
@@ -318,7 +324,7 @@ def require(kit: Kit) -> Path:
             f"kit {kit.id} is not on this machine; `stemgmd kits fetch {kit.id}` downloads it, or "
             f"install the Debian package {package}"
         )
-    if kit.package is not None and source_hash(path) != kit.sha256:
+    if (kit.package or kit.wheel) and source_hash(path) != kit.sha256:
         raise UserError(
             f"{path} is not the {kit.id} of the catalogue (its SHA-256 differs); "
             f"`stemgmd kits fetch {kit.id}` downloads the right one, or give the file as an own kit"

@@ -123,8 +123,8 @@ def _write_files(job: Job, plan: Schedule, folder: str) -> tuple[tuple[FileRecor
             os.replace(scratch[name], job.root / path)
             records.append(FileRecord(path, *sizes[name]))
     finally:
-        for path in scratch.values():
-            path.unlink(missing_ok=True)
+        for leftover in scratch.values():
+            leftover.unlink(missing_ok=True)
     return tuple(records), peak
 
 

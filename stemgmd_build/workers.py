@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
-from typing import Final
+from typing import Any, Final
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.manifest import TrackRecord
@@ -113,7 +113,7 @@ def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
     except ImportError as error:
         raise UserError("--cluster needs Dask: pip install 'stemgmd-bench[cluster]'") from error
     try:
-        client = Client(address, timeout=10)
+        client: Any = Client(address, timeout=10)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"no Dask scheduler answers at {address}: {error}") from error
     with client:
@@ -123,7 +123,7 @@ def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
             # pure=False: a file on disk is a side effect that must happen in every build.
             for future in [client.submit(run_job, job, pure=False, retries=_TRIES)]
         }
-        for future in as_completed([future for future, _ in futures.values()]):
+        for future in as_completed([f for f, _ in futures.values()]):  # type: ignore[no-untyped-call]
             job = futures.pop(future.key)[1]
             if future.status == "finished":
                 yield future.result()

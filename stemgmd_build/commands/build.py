@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
         raise UserError("--workers and --limit must be at least 1")
     if not -60 <= options.gain_db <= 20:
         raise UserError("--gain-db must lie between -60 and 20")
-    say = (lambda *_: None) if options.json else (lambda text: print(text, file=sys.stderr))
+    say = _say_nothing if options.json else _say
     collection = gmd.find_collection(options.gmd)
     performances = collection.select(options.split.split(","), options.limit)
     kits = select_kits(options.kits.split(","))
@@ -97,6 +97,14 @@ def main(argv: list[str]) -> int:
         print(f"stemgmd build: failed: {line}", file=sys.stderr)
     say(f"{len(plan.jobs) - len(failures)} of {len(plan.jobs)} tracks are in {options.out}")
     return 1 if failures else 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _say_nothing(text: str) -> None:
+    """--json leaves the screen to the program that reads it."""
 
 
 def _plan_text(plan: build.Plan, minutes: float, n_workers: int) -> str:

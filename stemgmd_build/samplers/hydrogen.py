@@ -95,7 +95,7 @@ class HydrogenKit:
         return out
 
     def general_midi_map(self) -> dict[int, int]:
-        """General MIDI note -> instrument id, for every instrument whose samples exist.
+        """General MIDI note -> instrument id, for every instrument that has a sample file.
 
         The kit's own output notes count where it really sets them (most are distinct: many old
         kits have 60 throughout); otherwise the instrument at index i answers to note 36 + i.
@@ -103,7 +103,7 @@ class HydrogenKit:
         playable = [
             (index, instrument)
             for index, instrument in enumerate(self.instruments)
-            if any(is_file(layer.path) for layer in instrument.layers)
+            if any(_is_sound(layer.path) for layer in instrument.layers)
         ]
         own_notes = {i.midi_note for _, i in playable if i.midi_note is not None}
         notes: dict[int, int] = {}
@@ -118,6 +118,11 @@ class HydrogenKit:
         """drumkit.xml and every sample file that is referred to and exists, sorted, resolved."""
         paths = {layer.path for i in self.instruments for layer in i.layers}
         return (self.xml_path, *sorted(path for path in paths if is_file(path)))
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a sample file exists and is not the silent one of Hydrogen's empty slots."""
+    return path.stem != "emptySample" and is_file(path)
 
 
 def _ranges(ids: Iterable[int]) -> str:

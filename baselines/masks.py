@@ -1,0 +1,49 @@
+"""Masks: from what a factorization found to stems.
+
+Scores of components have no fixed scale, so they only ever become stems as masks on the
+mixture, whose phase the stems keep. Axes are (..., stems, channels, bins, frames); a mask
+that serves all channels has one channel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.spectral import StftConfig, istft
+
+
+def soft_masks(magnitudes: Tensor, exponent: float = 1.0) -> Tensor:
+    """Share of each stem in each cell: magnitude ** exponent over the sum of all stems'.
+
+    Args:
+        magnitudes: (..., stems, bins, frames), not negative, at any scale.
+        exponent: 1 divides magnitudes, 2 powers (the Wiener filter).
+
+    Returns:
+        (..., stems, bins, frames) in [0, 1]; they sum to one over the stems wherever any stem
+        has energy, and are zero elsewhere.
+    """
+    smallest = torch.finfo(magnitudes.dtype).tiny
+    loudest = magnitudes.amax(dim=-3, keepdim=True).clamp_min(smallest)
+    # relative to the loudest stem, so that no power of a quiet cell underflows
+    powers = (magnitudes / loudest).pow_(exponent)
+    return powers.div_(powers.sum(dim=-3, keepdim=True).clamp_min(smallest))
+
+
+def apply_masks(
+    mixture_spectrum: Tensor, masks: Tensor, config: StftConfig, n_samples: int
+) -> Tensor:
+    """Stems: each mask times the mixture's spectrum, back in time.
+
+    Args:
+        mixture_spectrum: (..., channels, bins, frames) complex.
+        masks: (..., stems, channels or 1, bins, frames).
+        config: the analysis of ``mixture_spectrum``.
+        n_samples: length of the mixture.
+
+    Returns:
+        (..., stems, channels, n_samples). Stems are made one at a time, to bound the memory.
+    """
+    stems = [istft(mixture_spectrum * mask, config, n_samples) for mask in masks.unbind(dim=-4)]
+    return torch.stack(stems, dim=-3)

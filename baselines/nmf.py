@@ -1,0 +1,51 @@
+"""Non-negative matrix factorization: NMFD whose templates are one frame long.
+
+Sources: [1] Lee and Seung, "Algorithms for non-negative matrix factorization", NIPS 2000;
+[3] Dittmar and Gaertner, "Real-time transcription and separation of drum recordings based on
+NMF decomposition", DAFx 2014, for the semi-adaptive bases (SAB-NMF).
+
+Symbols: ``spectrogram`` is denoted X in [3], ``templates`` (components, bins) is B, its given
+value B_P, ``activations`` is G, ``adaptation_power`` is beta. Deviation from [3]: when the
+templates are brought back to sum one, the activations take up the scale, so that the model
+stays what it was.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor
+
+from baselines import nmfd
+from baselines.factorization import Factorization, FactorizationConfig
+
+FIXED_NMF: Final = FactorizationConfig(n_iterations=50, adaptation="fixed")
+"""The ablation: activations alone are found. Convex, so the start does not matter."""
+
+SAB_NMF: Final = FactorizationConfig(n_iterations=25, adaptation="semi", adaptation_power=4.0)
+"""Semi-adaptive bases with the figures of [3]."""
+
+
+def factorize(
+    spectrogram: Tensor,
+    templates: Tensor,
+    config: FactorizationConfig,
+    *,
+    activations: Tensor | None = None,
+) -> Factorization:
+    """Explain each frame of each clip as a weighted sum of spectra.
+
+    Args:
+        spectrogram: (batch, bins, frames), magnitudes.
+        templates: (components, bins) or (batch, components, bins).
+        config: :data:`FIXED_NMF`, :data:`SAB_NMF` or another.
+        activations: as in :func:`baselines.nmfd.factorize`.
+
+    Returns:
+        The factors, with templates (batch, components, bins, 1), so that
+        :func:`baselines.nmfd.stem_magnitudes` serves both.
+
+    Raises:
+        ValueError: shapes that do not match, or values that are negative or not finite.
+    """
+    return nmfd.factorize(spectrogram, templates.unsqueeze(-1), config, activations=activations)

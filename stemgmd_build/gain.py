@@ -114,8 +114,8 @@ def _envelope(shot: NDArray[np.float32]) -> NDArray[np.float32]:
     level = np.abs(shot).max(axis=0)
     by_frame = np.maximum.reduceat(level, np.arange(0, len(level), _FRAME))
     # Rounding while the hits are summed must not lift a sample over its bound.
-    either = np.maximum(np.append(by_frame, 0), np.append(0, by_frame))
-    return (either * 1.0001).astype(np.float32)
+    either = np.maximum(np.append(by_frame, 0), np.append(0, by_frame)) * np.float32(1.0001)
+    return np.asarray(either, np.float32)
 
 
 def _frame_peak(plan: Schedule, frame: int) -> float:

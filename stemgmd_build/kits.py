@@ -48,6 +48,17 @@ GENERAL_MIDI: Final[Mapping[str, int]] = {
 }
 """Articulation -> General MIDI percussion key: the map of a kit that brings none of its own."""
 
+_SECOND_CHOICE: Final[Mapping[str, tuple[int, ...]]] = {
+    "kick": (35,),
+    "snare": (40,),
+    "hi_tom": (48,),
+    "mid_tom": (45,),
+    "low_tom": (41,),
+    "crash_left": (57,),
+    "ride": (59,),
+}
+"""General MIDI's other keys of a piece, for Hydrogen kits that lack the first."""
+
 _KIT_ID: Final = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 
 
@@ -264,7 +275,12 @@ def _general_midi(hydrogen: HydrogenKit | None, where: str) -> Mapping[str, int]
     if hydrogen is None:
         return GENERAL_MIDI
     by_note = hydrogen.general_midi_map()
-    found = {name: by_note[note] for name, note in GENERAL_MIDI.items() if note in by_note}
+    found = {
+        name: by_note[key]
+        for name, note in GENERAL_MIDI.items()
+        for key in reversed((note, *_SECOND_CHOICE.get(name, ())))
+        if key in by_note
+    }
     missing = [piece for piece in PIECES if piece not in found]
     if missing:
         raise UserError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,10 +113,16 @@ def _write_files(job: Job, plan: Schedule, folder: str) -> tuple[tuple[FileRecor
     partial = job.root / PARTIAL
     partial.mkdir(parents=True, exist_ok=True)
     scratch = {name: partial / f"{uuid.uuid4().hex}.{job.settings.file_format}" for name in names}
+    # Pieces that are never struck are one and the same silent file, which is encoded once.
+    silent = [name for name in names if not _is_played(name, plan)]
+    encoded = {name: scratch[name] for name in names if name not in silent[1:]}
     try:
-        with _open_files(scratch, job.settings.file_format, plan.n_samples) as files:
+        with _open_files(encoded, job.settings.file_format, plan.n_samples) as files:
             peak = _write_blocks(job, plan, files)
             sizes = {name: file.finish() for name, file in files.items()}
+        for name in silent[1:]:
+            shutil.copyfile(scratch[silent[0]], scratch[name])
+            sizes[name] = sizes[silent[0]]
         records = []
         for name in names:
             path = f"{folder}/{name}/{suffix}"
@@ -126,6 +133,12 @@ def _write_files(job: Job, plan: Schedule, folder: str) -> tuple[tuple[FileRecor
         for leftover in scratch.values():
             leftover.unlink(missing_ok=True)
     return tuple(records), peak
+
+
+def _is_played(name: str, plan: Schedule) -> bool:
+    """Whether a file of this name has a hit in it."""
+    members = (name,) if name in PIECES else PIECES_OF_STEM.get(name, PIECES)
+    return bool(np.isin(plan.piece, [PIECES.index(piece) for piece in members]).any())
 
 
 @contextlib.contextmanager
@@ -153,7 +166,8 @@ def _write_blocks(job: Job, plan: Schedule, files: dict[str, AudioFile]) -> int:
         sounding = sounding_pieces(plan, start, stop)
         for piece in sounding:
             block[piece] = 0.0
-        render(plan, start=start, stop=stop, out=block)
+        rows = [piece if piece in sounding else -1 for piece in range(len(PIECES))]
+        render(plan, start=start, stop=stop, rows=rows, out=block)
         try:
             pcm = {PIECES[piece]: quantize(block[piece], scratch) for piece in sounding}
             mixture = _exact_sum(pcm, PIECES, stop - start)

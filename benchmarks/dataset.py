@@ -1,0 +1,164 @@
+"""Speed of the dataset: `python -m benchmarks.dataset` (part of `make bench`).
+
+Every figure is a ratio of two things measured side by side in this run, or a count per second and
+core; machines differ, ratios hold. All is done by one process on one core:
+- the build of a track against the obvious way: pretty_midi's fluidsynth once a piece, then the
+  same encoder (target: at least 15 times as fast);
+- the build against encoding the very same arrays alone (target: at most 1.3 times as long);
+- segments of 11.85 s with five stereo stems from `RenderedStemGMD` (target: at least 100 a second);
+- peak memory of the process that did it (target: at most 1 GB a worker).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pretty_midi
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from stemgmd_build.audio import AudioFile, encoder_name, read_pcm
+from stemgmd_build.dataset import SEGMENT_SEC, RenderedStemGMD
+from stemgmd_build.gain import kit_gain
+from stemgmd_build.gmd import find_collection
+from stemgmd_build.kits import available, locate, select_kits, with_gain
+from stemgmd_build.manifest import FileRecord
+from stemgmd_build.performances import Collection
+from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, SAMPLE_RATE
+from stemgmd_build.tracks import Job, RenderSettings, build_track
+
+_N_SEGMENTS = 300
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; exit status 1 if a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dataset", description=__doc__)
+    parser.add_argument("--gmd", help="folder of the Groove MIDI Dataset")
+    parser.add_argument("--tracks", type=int, default=8, help="tracks to build (default: 8)")
+    parser.add_argument("--kit", default="timgm6mb-pretty-midi", help="a SoundFont kit")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(argv)
+    with threadpool_limits(1):
+        figures = measure(find_collection(options.gmd), options.kit, options.tracks)
+    print(json.dumps(figures, indent=2) if options.json else _text(figures))
+    return 0 if all(row["met"] for row in figures["targets"]) else 1
+
+
+def measure(collection: Collection, kit_id: str, n_tracks: int) -> dict[str, Any]:
+    """All figures, as plain numbers."""
+    performances = collection.select("eval_session", n_tracks)
+    (kit,) = available(select_kits([kit_id]))
+    kit = with_gain(kit, kit_gain(kit, collection))
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        jobs = [Job(root, collection.midi_path(p), p, kit, RenderSettings()) for p in performances]
+        build_track(jobs[0])  # the bank is mapped and every module imported before the clock runs
+        build_sec = encode_sec = obvious_sec = 0.0
+        for job in tqdm(jobs, desc="tracks", unit="track", leave=False):
+            begin = time.process_time()
+            record = build_track(job)
+            build_sec += time.process_time() - begin
+            encode_sec += _encode_alone(root, record.files)
+            obvious_sec += _the_obvious_way(root, job)
+    per_second = _segments_per_second(collection)
+    stem_sec = sum(p.duration_sec for p in performances) * len(PIECES)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1024 if sys.platform == "linux" else 1024**2
+    )
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one used",
+        "performances": f"{collection.source}, {len(performances)} of eval_session",
+        "kit": kit.id,
+        "encoder": encoder_name("flac"),
+        "stem_seconds_per_second": round(stem_sec / build_sec, 1),
+        "targets": [
+            _target("obvious way / build", obvious_sec / build_sec, at_least=15),
+            _target("build / encoding alone", build_sec / encode_sec, at_most=1.3),
+            _target("segments a second and core", per_second, at_least=100),
+            _target("peak memory, MB", peak_mb, at_most=1000),
+        ],
+    }
+
+
+def _target(
+    name: str, value: float, *, at_least: float | None = None, at_most: float | None = None
+) -> dict[str, Any]:
+    met = value >= at_least if at_least is not None else value <= (at_most or 0)
+    goal = f">= {at_least}" if at_least is not None else f"<= {at_most}"
+    return {"name": name, "value": round(value, 2), "goal": goal, "met": bool(met)}
+
+
+def _encode_alone(root: Path, files: Sequence[FileRecord]) -> float:
+    """Seconds to encode the arrays of a track again, with nothing else."""
+    arrays = [read_pcm(root / file.path) for file in files]
+    begin = time.process_time()
+    for number, pcm in enumerate(arrays):
+        encoder = AudioFile(root / f"alone-{number}.flac", "flac", len(pcm))
+        encoder.write(pcm)
+        encoder.finish()
+    return time.process_time() - begin
+
+
+def _the_obvious_way(root: Path, job: Job) -> float:
+    """Seconds that pretty_midi takes: the file read, each piece synthesized, encoded in stereo."""
+    path = locate(job.kit)
+    begin = time.process_time()
+    midi = pretty_midi.PrettyMIDI(str(job.midi))
+    notes = [note for instrument in midi.instruments for note in instrument.notes]
+    mixture = np.zeros(0)
+    for piece in PIECES:
+        instrument = pretty_midi.Instrument(program=job.kit.preset, is_drum=True)
+        instrument.notes = [note for note in notes if PIECE_OF_NOTE.get(note.pitch) == piece]
+        part = pretty_midi.PrettyMIDI()
+        part.instruments.append(instrument)
+        audio = part.fluidsynth(fs=SAMPLE_RATE, sf2_path=str(path))
+        mixture = np.pad(mixture, (0, max(0, len(audio) - len(mixture))))
+        mixture[: len(audio)] += audio
+        _encode_mono(root / f"obvious-{piece}.flac", audio)
+    _encode_mono(root / "obvious-mixture.flac", mixture)
+    return time.process_time() - begin
+
+
+def _encode_mono(path: Path, audio: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    level = np.clip(audio * 20000, -32768, 32767).astype(np.int16)
+    encoder = AudioFile(path, "flac", len(level))
+    encoder.write(np.stack([level, level], axis=1))
+    encoder.finish()
+
+
+def _segments_per_second(collection: Collection) -> float:
+    """Segments of five stereo stems and the mixture that one core renders in a second."""
+    kits = [kit.id for kit in available(select_kits(["train"]))] or ["timgm6mb-pretty-midi"]
+    data = RenderedStemGMD(collection.root, split="validation", kits=kits, kit_mix=0.5)
+    order = np.random.default_rng(0).permutation(len(data))[:_N_SEGMENTS].tolist()
+    for index in order[:20]:
+        data[index]
+    begin = time.process_time()
+    for index in order:
+        data[index]
+    return len(order) / (time.process_time() - begin)
+
+
+def _text(figures: dict[str, Any]) -> str:
+    lines = [f"{name}: {figures[name]}" for name in ("machine", "performances", "kit", "encoder")]
+    lines.append(f"build: {figures['stem_seconds_per_second']} stem-seconds a second (nine stems)")
+    lines.append(f"segments: {SEGMENT_SEC} s, five stereo stems and the mixture, kit_mix 0.5")
+    for row in figures["targets"]:
+        mark = "met" if row["met"] else "MISSED"
+        lines.append(f"{row['name']:<28} {row['value']:>10}   target {row['goal']:<8} {mark}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,6 +25,7 @@ from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, SAMPLE_RATE
 
 SAME_RECORDING: Final = 0.95
 LATE_ONSET_SEC: Final = 0.010
+LATE_CLICK_DB: Final = 15.0
 
 BALANCE_DB: Final[Mapping[str, tuple[float, float]]] = {
     "kick": (-7.0, 3.0),
@@ -120,6 +121,12 @@ def audit_kit(bank: Bank) -> KitAudit:
         for piece, value in onset.items()
         if value > LATE_ONSET_SEC
     ]
+    outliers += [
+        f"{piece} clicks {second:.3f} s after its onset, {rise:.0f} dB above what rings then"
+        for piece in PIECES
+        for second, rise in (late_click(bank.shot(shots[piece])),)
+        if rise > LATE_CLICK_DB
+    ]
     return KitAudit(
         bank.kit,
         {piece: len(np.unique(row)) for piece, row in rows.items()},
@@ -137,6 +144,23 @@ def onset_sec(shot: NDArray[np.float32]) -> float:
     """When a shot first reaches a tenth (-20 dB) of its peak."""
     level = np.abs(shot).max(axis=0)
     return float(np.argmax(level >= 0.1 * level.max())) / SAMPLE_RATE
+
+
+def late_click(shot: NDArray[np.float32]) -> tuple[float, float]:
+    """The steepest rise of a shot's level from 30 ms after its onset: (seconds into it, dB).
+
+    A sample that is cut or looped wrongly ends in a click; drums and cymbals only fall.
+    """
+    level = np.abs(shot).max(axis=0)
+    frames = np.maximum.reduceat(level, np.arange(0, len(level), 64))
+    first = round((onset_sec(shot) + 0.03) * SAMPLE_RATE / 64)
+    rises = [
+        (20 * np.log10(frames[i] / max(frames[i - 8 : i].max(), 1e-9)), i)
+        for i in range(max(first, 8), len(frames))
+        if frames[i] > 0.02 * level.max()
+    ]
+    rise, frame = max(rises, default=(0.0, 0))
+    return frame * 64 / SAMPLE_RATE, float(rise)
 
 
 def pitch_hz(shot: NDArray[np.float32]) -> float:

@@ -29,7 +29,7 @@ from stemgmd_build.manifest import TrackRecord
 from stemgmd_build.performances import Collection, Performance
 from stemgmd_build.taxonomy import SAMPLE_RATE
 from stemgmd_build.tracks import PARTIAL, Job, RenderSettings
-from stemgmd_build.workers import DiskFullError, Outcome, run_here, run_on_cluster
+from stemgmd_build.workers import DISK_FULL, DiskFullError, Outcome, run_here, run_on_cluster
 
 # Measured over GMD on the default kits (see benchmarks/): what the forecast is made from.
 _BYTES_PER_TRACK_SEC: Final = {"flac": 0.12e6, "wav": 4.0 * SAMPLE_RATE}
@@ -94,7 +94,8 @@ def make_plan(
     # left over at the end of a kit.
     order = sorted(performances, key=lambda p: (-p.duration_sec, p.id))
     jobs = tuple(
-        Job(root, collection.midi_path(performance), performance, kit, render)
+        # Absolute, for the workers of a cluster have working folders of their own.
+        Job(root.absolute(), collection.midi_path(performance).absolute(), performance, kit, render)
         for kit in ready
         for performance in order
     )
@@ -109,13 +110,20 @@ def _kit_facts(kit: Kit) -> dict[str, Any]:
         name: getattr(kit, name) for name in ("name", "gain", "split", "author", "licence", "url")
     }
     package = f"{kit.package.name} {kit.package.version}" if kit.package else "own kit"
-    return facts | {"package": package, "bank": bank.digest, "sampler": bank.source}
+    gains = {name: sound.gain_db for name, sound in sorted(kit.sounds.items()) if sound.gain_db}
+    return facts | {
+        "gain_db": gains,
+        "package": package,
+        "bank": bank.digest,
+        "sampler": bank.source,
+    }
 
 
 def _check_settings(root: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Kits that the folder holds already; UserError where it was built with other settings."""
     if not (root / manifest.SETTINGS).exists():
-        if root.exists() and any(path.name != _LOCK for path in root.iterdir()):
+        ours = {_LOCK, f".{manifest.SETTINGS}.partial"}  # the latter of a build killed at once
+        if root.exists() and any(path.name not in ours for path in root.iterdir()):
             raise UserError(f"{root} is not empty and holds no dataset; choose another --out")
         return {}
     before = manifest.read_settings(root)
@@ -167,12 +175,14 @@ def check_disk(plan: Plan) -> None:
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[None]:
     """Only one build at a time writes a folder; the lock ends with its process."""
-    root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / _LOCK)
     try:
+        root.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"another build is writing {root}; wait for it to end") from error
+    except OSError as error:
+        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
     try:
         yield
     finally:
@@ -195,6 +205,17 @@ def run(
     Raises UserError where nothing more can be written, KeyboardInterrupt where told to stop; the
     same call goes on from there.
     """
+    try:
+        return _run(plan, collection, n_workers, cluster, show_progress)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise _disk_full(plan) from error
+        raise UserError(f"{plan.root} cannot be written: {error}") from error
+
+
+def _run(
+    plan: Plan, collection: Collection, n_workers: int, cluster: str | None, show_progress: bool
+) -> list[str]:
     shutil.rmtree(plan.root / PARTIAL, ignore_errors=True)
     manifest.write_whole(plan.root / manifest.SETTINGS, _json(plan.settings))
     done = dict(plan.done)
@@ -219,14 +240,18 @@ def run(
                 manifest.append_to_journal(journal, outcome.record)
                 done[outcome.record.key] = outcome.record
             elif outcome.disk_full:
-                raise DiskFullError(
-                    f"{plan.root} is full; what is rendered is kept: free some space and run the "
-                    "same command again"
-                )
+                raise _disk_full(plan)
             else:
                 failures.append(_failure(outcome))
     _finish(plan, collection, done)
     return sorted(failures)
+
+
+def _disk_full(plan: Plan) -> DiskFullError:
+    return DiskFullError(
+        f"{plan.root} is full; what is rendered is kept: free some space and run the same command "
+        "again"
+    )
 
 
 def _failure(outcome: Outcome) -> str:
@@ -238,8 +263,11 @@ def _finish(plan: Plan, collection: Collection, done: dict[tuple[str, str], Trac
     records = [done[key] for key in sorted(done)]
     files = [file for record in records for file in record.files]
     files += onsets.write_onsets(plan.root, collection, {r.row["id"] for r in records})
-    files += licences.write_licences(plan.root, collection, plan.settings["kits"])
-    files.append(manifest.write_whole(plan.root / manifest.SETTINGS, _json(plan.settings)))
+    used = {record.row["kit"] for record in records}
+    kits = {kit: facts for kit, facts in plan.settings["kits"].items() if kit in used}
+    files += licences.write_licences(plan.root, collection, kits)
+    settings = _json({**plan.settings, "kits": kits})
+    files.append(manifest.write_whole(plan.root / manifest.SETTINGS, settings))
     files.append(
         manifest.write_whole(plan.root / manifest.METADATA, manifest.metadata_text(records))
     )

@@ -70,7 +70,9 @@ class _Cut:
     def _count(self, length: int) -> int:
         if self.n_samples is None:
             return 1
-        return max(0, math.ceil((length - self.n_samples) / self._hop)) + 1
+        n_needed = max(0, math.ceil((length - self.n_samples) / self._hop)) + 1
+        # Where the hop is longer than a segment, none begins behind the end.
+        return max(1, min(n_needed, math.ceil(length / self._hop)))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -127,6 +129,8 @@ class StemGMD:
             if (split == "all" or split == row["split"] or split == row["session"])
             and (kits is None or row["kit"] in kits)
         ]
+        if not self.rows:
+            raise UserError(f"{root} holds no track of split {split!r} and kits {kits or 'all'}")
         self._output = output
         self._cut = _Cut((int(row["n_samples"]) for row in self.rows), segment_sec, hop_sec)
 
@@ -158,7 +162,7 @@ class RenderedStemGMD:
     """The same segments with nothing on disk: rendered from performances and kits when asked for.
 
     With ``kit_mix`` each stem but one is, with that probability, played on another random kit.
-    What segment ``i`` holds depends on ``seed``, ``epoch`` (see `set_epoch`) and ``i`` alone, in any
+    What segment ``i`` holds depends on ``seed``, the epoch (`set_epoch`) and ``i`` alone, in any
     process. Samples differ from a dataset on disk by the rounding to 16 bit alone. Raises
     UserError where performances or kits are missing.
     """

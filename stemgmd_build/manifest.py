@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,26 @@ COLUMNS: Final = (
     *(f"hits_{piece}" for piece in PIECES),
     *(f"has_{stem}" for stem in STEMS),
 )
+
+
+_NUMBERS: Final = (
+    "n_samples",
+    "peak",
+    "n_hits",
+    *(c for c in COLUMNS if c[:4] in ("hits", "has_")),
+)
+
+_FORMATS: Final = ("flac", "wav")
+_STEM_CHOICES: Final = ("nine", "five", "both")
+_DAMAGE: Final = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading damaged JSON raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +144,12 @@ def write_whole(path: Path, text: str) -> FileRecord:
     """Write a text file whole or not at all; return its size and SHA-256 (path: its name)."""
     data = text.encode()
     scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_bytes(data)
-    os.replace(scratch, path)
+    try:
+        scratch.write_bytes(data)
+        os.replace(scratch, path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
     return FileRecord(path.name, len(data), hashlib.sha256(data).hexdigest())
 
 
@@ -161,10 +186,12 @@ def read_journal(root: Path) -> Iterator[TrackRecord]:
     for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
-            files = tuple(FileRecord(*file) for file in entry["files"])
-            yield TrackRecord(dict(entry["row"]), files)
-        except (ValueError, KeyError, TypeError):
+            files = tuple(FileRecord(str(p), int(n), str(h)) for p, n, h in entry["files"])
+            row = _checked_row(dict(entry["row"]))
+        except _DAMAGE:
             continue
+        if not any(map(_climbs_out, (file.path for file in files))):
+            yield TrackRecord(row, files)
 
 
 def read_manifest(root: Path) -> dict[str, FileRecord]:
@@ -175,10 +202,10 @@ def read_manifest(root: Path) -> dict[str, FileRecord]:
         files = [FileRecord(str(e["path"]), int(e["bytes"]), str(e["sha256"])) for e in entries]
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    except _DAMAGE as error:
+        raise UserError(f"{path} is damaged: {error!r}") from error
     for file in files:
-        if file.path.startswith("/") or ".." in file.path.split("/") or "\\" in file.path:
+        if _climbs_out(file.path):
             raise UserError(f"{path} names a file outside the dataset: {file.path!r}")
     return {file.path: file for file in files}
 
@@ -189,32 +216,52 @@ def read_metadata(root: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        for row in rows:
-            if None in row or None in row.values() or not set(COLUMNS) <= set(row):
-                raise ValueError("columns are missing")
-            int(row["n_samples"])
-            parts = [*row["midi_filename"].split("/"), row["kit"], row["name"]]
-            if any(part in ("", "..") or "\\" in part for part in parts):
-                raise ValueError(f"a path that climbs out: {row['midi_filename']!r}")
+        return [_checked_row(row) for row in rows]
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    return rows
+
+
+def _checked_row(row: dict[str, str]) -> dict[str, str]:
+    """A row of metadata.csv as it must be; ValueError says what is wrong with it."""
+    if None in row or None in row.values() or not set(COLUMNS) <= set(row):
+        raise ValueError("columns are missing")
+    for column in _NUMBERS:
+        if not re.fullmatch("[0-9]{1,15}", row[column]):
+            raise ValueError(f"{column} is {row[column][:80]!r}, not a whole number")
+    for text in (row["midi_filename"], row["kit"], row["name"]):
+        if _climbs_out(text):
+            raise ValueError(f"a path that climbs out: {text!r}")
+    return row
+
+
+def _climbs_out(path: str) -> bool:
+    return (
+        any(part in ("", ".", "..") for part in path.split("/"))
+        or not path.isprintable()
+        or "\\" in path
+    )
 
 
 def read_settings(root: Path) -> dict[str, Any]:
-    """dataset.json. Raises UserError where it is missing or damaged."""
+    """dataset.json, checked for what its readers rely on.
+
+    Raises UserError where it is missing or damaged.
+    """
     path = root / SETTINGS
     try:
         settings = json.loads(path.read_text("utf-8"))
-        if not isinstance(settings, dict):
-            raise ValueError("not an object")
+        render, kits = settings["render"], settings["kits"]
+        if render["file_format"] not in _FORMATS or render["stems"] not in _STEM_CHOICES:
+            raise ValueError("no such format or stems")
+        for facts in kits.values():
+            float(facts["gain"])
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    return settings
+    except _DAMAGE as error:
+        raise UserError(f"{path} is damaged: {error!r}") from error
+    return dict(settings)
 
 
 def finished_tracks(root: Path) -> dict[tuple[str, str], TrackRecord]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,8 @@ from stemgmd_build import manifest
 from stemgmd_build.errors import UserError
 from stemgmd_build.manifest import FileRecord, track_folder
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEM_OF_PIECE, STEMS
+from stemgmd_build.tracks import RenderSettings
+from stemgmd_build.workers import prepare_worker
 
 _BLOCK_SAMPLES: Final = 1 << 19
 _FULL_SCALE_RUN: Final = 3
@@ -45,40 +47,29 @@ def verify(root: Path, *, n_workers: int = 1, show_progress: bool = True) -> lis
     settings = manifest.read_settings(root)
     problems = []
     checks = []
+    names = RenderSettings(stems=settings["render"]["stems"]).folders()
     for row in rows:
-        folder, suffix = track_folder(row), f"{row['name']}.{_format(settings)}"
-        mine = [files.pop(f"{folder}/{name}/{suffix}", None) for name in _folders(settings)]
-        missing = [name for name, file in zip(_folders(settings), mine, strict=True) if not file]
+        folder, suffix = track_folder(row), f"{row['name']}.{settings['render']['file_format']}"
+        mine = [files.pop(f"{folder}/{name}/{suffix}", None) for name in names]
+        missing = [name for name, file in zip(names, mine, strict=True) if not file]
         problems += [f"{folder}/{name}/{suffix}: not in the manifest" for name in missing]
         checks.append(TrackCheck(root, row, tuple(file for file in mine if file)))
     problems += [p for file in files.values() for p in _check_bytes(root, file)[1]]
+    problems += [f"{p}: not in {manifest.METADATA}" for p in files if p.startswith("audio/")]
     listed = {file.path for check in checks for file in check.files} | set(files)
     problems += [f"{path}: not in the manifest" for path in _unlisted(root, listed)]
     with ProcessPoolExecutor(
-        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
     ) as pool:
         results = pool.map(check_track, checks, chunksize=4)
-        for found in tqdm(results, total=len(checks), unit="track", disable=not show_progress):
-            problems += found
+        try:
+            for found in tqdm(results, total=len(checks), unit="track", disable=not show_progress):
+                problems += found
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker died (killed, or out of memory); try again with fewer --workers"
+            ) from error
     return sorted(problems)
-
-
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _format(settings: dict[str, object]) -> str:
-    render = settings.get("render")
-    if not isinstance(render, dict) or render.get("file_format") not in ("flac", "wav"):
-        raise UserError("dataset.json is damaged: it names no file format")
-    return str(render["file_format"])
-
-
-def _folders(settings: dict[str, object]) -> tuple[str, ...]:
-    from stemgmd_build.tracks import RenderSettings
-
-    render = settings["render"]
-    return RenderSettings(stems=render["stems"]).folders()  # type: ignore[index]
 
 
 def _unlisted(root: Path, listed: set[str]) -> Iterator[str]:
@@ -125,8 +116,9 @@ def _check_audio(check: TrackCheck, paths: dict[str, Path]) -> list[str]:
     open_files = {name: soundfile.SoundFile(path) for name, path in paths.items()}
     here = f"{track_folder(check.row)}: {check.row['name']}"
     problems = [
-        f"{here}: {name} has {file.frames} samples at {file.samplerate} Hz, {file.channels} channels, "
-        f"{file.subtype}; expected {n_samples} at {SAMPLE_RATE} Hz, 2 channels, PCM_16"
+        f"{here}: {name} has {file.frames} samples at {file.samplerate} Hz, "
+        f"{file.channels} channels, {file.subtype}; "
+        f"expected {n_samples} at {SAMPLE_RATE} Hz, 2 channels, PCM_16"
         for name, file in open_files.items()
         if (file.frames, file.samplerate, file.channels, file.subtype)
         != (n_samples, SAMPLE_RATE, 2, "PCM_16")
@@ -158,6 +150,8 @@ def _clips(pcm: NDArray[np.int16]) -> bool:
 def _sum_faults(block: dict[str, NDArray[np.int16]]) -> Iterator[str]:
     """Sums that do not hold to the last integer."""
     parts: Sequence[str] = PIECES if set(PIECES) <= set(block) else STEMS
+    if not {"mixture", *parts} <= set(block):
+        return  # what the manifest lacks is a fault of its own
     if not _is_sum(block["mixture"], [block[name] for name in parts]):
         yield f"mixture is not the exact sum of its {len(parts)} stems"
     if set(PIECES) | set(STEMS) <= set(block):

@@ -6,6 +6,7 @@ depends on where or beside what it was rendered.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,8 @@ from typing import Any, Final
 from stemgmd_build.errors import UserError
 from stemgmd_build.manifest import TrackRecord
 from stemgmd_build.tracks import Job, build_track
+
+DISK_FULL: Final = (ENOSPC, EDQUOT)
 
 _TRIES: Final = 3
 """How often a track may take its worker down before it counts as failed."""
@@ -46,10 +49,9 @@ def run_job(job: Job) -> Outcome:
     except UserError as error:
         return Outcome(job, error=str(error))
     except OSError as error:
-        full = error.errno in (ENOSPC, EDQUOT)
-        return Outcome(job, error=f"{job.performance.id}: {error}", disk_full=full)
+        return Outcome(job, error=str(error), disk_full=error.errno in DISK_FULL)
     except MemoryError:
-        return Outcome(job, error=f"{job.performance.id}: out of memory; use fewer workers")
+        return Outcome(job, error="out of memory; use fewer workers")
 
 
 def run_here(jobs: Sequence[Job], n_workers: int) -> Iterator[Outcome]:
@@ -61,15 +63,17 @@ def run_here(jobs: Sequence[Job], n_workers: int) -> Iterator[Outcome]:
     tries: dict[int, int] = {}
     while waiting:
         pool = ProcessPoolExecutor(
-            n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_worker
+            n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
         )
         running: dict[Future[Outcome], Job] = {}
         try:
             while waiting or running:
                 # Only a few jobs lie in the pool, so that Ctrl-C and a dead worker cost little.
-                while waiting and len(running) < 2 * n_workers:
-                    job = waiting.pop()
-                    running[pool.submit(run_job, job)] = job
+                # A job that lay beside a dead worker is tried alone, so that only one is blamed.
+                while waiting and len(running) < (1 if id(waiting[-1]) in tries else 2 * n_workers):
+                    with _interrupts_held():
+                        running[pool.submit(run_job, waiting[-1])] = waiting[-1]
+                    waiting.pop()
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     outcome = future.result()  # raises where the worker died
@@ -85,12 +89,22 @@ def run_here(jobs: Sequence[Job], n_workers: int) -> Iterator[Outcome]:
                     waiting.append(job)
                 else:
                     why = "its worker died again and again (killed, or out of memory)"
-                    yield Outcome(job, error=f"{job.performance.id} on {job.kit.id}: {why}")
+                    yield Outcome(job, error=why)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _prepare_worker() -> None:
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back; processes started meanwhile never see it, not even while they import."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def prepare_worker() -> None:
     """Leave Ctrl-C to the parent, and end when the parent does, even by kill -9."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -128,7 +142,6 @@ def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
             if future.status == "finished":
                 yield future.result()
             else:
-                yield Outcome(
-                    job, error=f"{job.performance.id} on {job.kit.id}: {future.exception()}"
-                )
+                why = future.exception() or f"the cluster has {future.status} it"
+                yield Outcome(job, error=str(why))
             future.release()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stemgmd_build import manifest
+from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE, STEM_ABBREVIATIONS, STEMS
 
 _EPILOG = """\
@@ -38,6 +39,9 @@ def describe(root: Path) -> dict[str, Any]:
     rows = manifest.read_metadata(root)
     files = manifest.read_manifest(root)
     settings = manifest.read_settings(root)
+    unknown = {row["kit"] for row in rows} - set(settings["kits"])
+    if unknown:
+        raise UserError(f"{root / manifest.SETTINGS} is damaged: it lacks kit {min(unknown)}")
     n_stems = len(
         {path.split("/")[-2] for path in files if path.startswith("audio/")} - {"mixture"}
     )
@@ -76,7 +80,8 @@ def describe(root: Path) -> dict[str, Any]:
 
 def _text(facts: dict[str, Any]) -> str:
     kits = [
-        f"  {kit:<24} {f['tracks']:>5} tracks  {f['split'] or '-':<6} gain {f['gain']:<9} {f['licence']}"
+        f"  {kit:<24} {f['tracks']:>5} tracks  {f['split'] or '-'!s:<6} "
+        f"gain {f['gain']!s:<9} {f['licence']}"
         for kit, f in facts["kits"].items()
     ]
     pairs = {name: ", ".join(f"{k} {v}" for k, v in facts[name].items())

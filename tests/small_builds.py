@@ -1,0 +1,93 @@
+"""What the tests of the builder share: few short performances, two small kits, the command line."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from stemgmd_build.performances import COLUMNS, Collection, Performance, read_collection
+
+KIT = "timgm6mb-pretty-midi"
+"""A kit of the catalogue that is at hand wherever the project is installed."""
+
+_GENERAL_MIDI_NOTES = (36, 38, 50, 47, 43, 42, 46, 49, 51)  # of the nine pieces, in their order
+
+
+def write_noise_kit(folder: Path, seed: int = 0) -> Path:
+    """A Hydrogen kit of nine bursts of noise, no two alike; its id is the folder's name."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    instruments = []
+    for piece, note in enumerate(_GENERAL_MIDI_NOTES):
+        n_samples = 4000 + 1000 * piece
+        decay = np.exp(-np.arange(n_samples) / (n_samples / 12))
+        noise = 0.2 * rng.uniform(-1, 1, (n_samples, 2)) * decay[:, None]
+        soundfile.write(folder / f"{piece}.wav", noise, 44100, subtype="PCM_16")
+        instruments.append(
+            f"<instrument><id>{piece}</id><name>{piece}</name><midiOutNote>{note}</midiOutNote>"
+            f"<layer><filename>{piece}.wav</filename><min>0</min><max>1</max></layer></instrument>"
+        )
+    (folder / "drumkit.xml").write_text(
+        f"<drumkit_info><instrumentList>{''.join(instruments)}</instrumentList></drumkit_info>"
+    )
+    return folder
+
+
+def write_collection(
+    folder: Path, source: Collection, performances: Sequence[Performance]
+) -> Collection:
+    """A folder in GMD's format with copies of these performances."""
+    folder.mkdir(parents=True)
+    with (folder / "info.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for p in performances:
+            fields = [getattr(p, "duration_sec" if c == "duration" else c) for c in COLUMNS]
+            writer.writerow(fields)
+    for p in performances:
+        (folder / p.midi_filename).parent.mkdir(parents=True, exist_ok=True)
+        (folder / p.midi_filename).write_bytes(source.midi_path(p).read_bytes())
+    return read_collection(folder)
+
+
+def shortest(collection: Collection, n: int) -> list[Performance]:
+    """The n shortest performances."""
+    return sorted(collection.performances, key=lambda p: (p.duration_sec, p.id))[:n]
+
+
+def command(*arguments: object) -> list[str]:
+    """The command line ``stemgmd`` as a process of its own."""
+    return [sys.executable, "-m", "stemgmd_build.cli", *map(str, arguments)]
+
+
+def stemgmd(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``stemgmd`` to its end."""
+    return subprocess.run(
+        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def error_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a refusal with status 2, after what the plan said; no traceback."""
+    assert result.returncode == 2, result
+    assert "Traceback" not in result.stderr, result.stderr
+    lines = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert len(lines) == 1, result.stderr
+    assert result.stderr.rstrip().endswith(lines[0])
+    return lines[0]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, hidden ones included."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

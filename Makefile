@@ -1,0 +1,36 @@
+# `make demo` and `make test` set up by themselves. `make help` lists the rest.
+SHELL := /bin/bash
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+.PHONY: setup
+setup:  ## virtual environment, locked dependencies, Debian packages where apt and root are at hand
+	@bash scripts/setup.sh
+
+.PHONY: demo
+demo: setup  ## a small dataset from what is at hand, one track of it to look at and to listen to
+	@$(BIN)/stemgmd demo
+
+.PHONY: test
+test: setup  ## all tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+.PHONY: lint
+lint: setup  ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+.PHONY: bench
+bench: setup  ## speed, as ratios measured side by side in one run
+	@$(BIN)/python -m benchmarks.dataset
+
+.PHONY: lock
+lock:  ## resolve the dependencies anew and write requirements.lock
+	@bash scripts/lock.sh
+
+.PHONY: clean
+clean:  ## remove the virtual environment, the demo and caches
+	@rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Set up everything the project needs; quick when nothing has changed.
+# PYTHON chooses the interpreter, PIP_ARGS is handed to pip (for example an index of CPU builds of
+# torch), STEMGMD_NO_APT=1 leaves the system's packages alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+libraries=(libfluidsynth3)
+soundfonts=(timgm6mb-soundfont avldrums.lv2-soundfont fluid-soundfont-gm
+  musescore-general-soundfont opl3-soundfont csound-soundfont hydrogen-drumkits hydrogen-data)
+
+find_python() {
+  for name in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do
+    if command -v "$name" >/dev/null &&
+      "$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$name"
+      return
+    fi
+  done
+  echo "setup: no Python >= 3.11 with venv was found; install it (Debian: python3-venv), or name" \
+    "one: make setup PYTHON=/path/to/python" >&2
+  exit 1
+}
+
+missing_packages() {
+  for package in "$@"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+  done
+}
+
+install_packages() {
+  mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}")
+  [ ${#missing[@]} -eq 0 ] && return
+  echo "setup: installing Debian packages (the drum kits are about 480 MB): ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq || echo "setup: apt-get update failed; going on with the lists at hand" >&2
+  mapfile -t missing < <(missing_packages "${libraries[@]}")
+  if [ ${#missing[@]} -gt 0 ] && ! apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
+    echo "setup: ${missing[*]} could not be installed; SoundFont kits need FluidSynth" >&2
+  fi
+  mapfile -t missing < <(missing_packages "${soundfonts[@]}")
+  if [ ${#missing[@]} -gt 0 ] && ! apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
+    echo "setup: not every drum kit could be installed; going on with what is here" >&2
+  fi
+}
+
+explain_packages() {
+  cat >&2 <<EOF
+setup: FluidSynth and the drum kits are not installed from here (that needs apt and root). By hand:
+  Debian, Ubuntu: sudo apt-get install --no-install-recommends ${libraries[*]} ${soundfonts[*]}
+  macOS:          brew install fluid-synth
+  Fedora:         sudo dnf install fluidsynth-libs
+Drum kits need no root: .venv/bin/stemgmd kits fetch (--mirror URL of a Debian mirror where there
+is no apt). Going on with what is here; one kit comes with pretty_midi.
+EOF
+}
+
+if [ -n "${STEMGMD_NO_APT:-}" ]; then
+  :
+elif command -v apt-get >/dev/null && command -v dpkg-query >/dev/null && [ "$(id -u)" = 0 ]; then
+  install_packages
+elif ! command -v dpkg-query >/dev/null || [ -n "$(missing_packages "${libraries[@]}")" ]; then
+  explain_packages
+fi
+
+stamp=.venv/.stemgmd-setup
+state=$(cat requirements.lock pyproject.toml scripts/setup.sh | cksum)
+if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$state" ]; then
+  python=$(find_python)
+  echo "setup: .venv with $("$python" --version), locked dependencies"
+  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  # shellcheck disable=SC2086
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} -r requirements.lock
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+  echo "$state" >"$stamp"
+  echo "setup: done; .venv/bin/stemgmd --help"
+fi

@@ -23,7 +23,7 @@ FileFormat = Literal["flac", "wav"]
 
 FULL_SCALE: Final = 32768.0
 _FLAC_LEVEL: Final = 3 / 8
-"""libFLAC's level 3 of 0..8 (soundfile counts 0 to 1): 6 % smaller than level 0 in the same time."""
+"""libFLAC's level 3 of 0..8 (soundfile counts 0 to 1): 6 % smaller than 0 in the same time."""
 
 
 def encoder_name(file_format: FileFormat) -> str:

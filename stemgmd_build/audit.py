@@ -164,7 +164,7 @@ def late_click(shot: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def pitch_hz(shot: NDArray[np.float32]) -> float:
-    """The strongest partial between 50 and 500 Hz of a drum's ring, 20 to 320 ms after its onset."""
+    """Strongest partial from 50 to 500 Hz of a drum's ring, 20 to 320 ms after its onset."""
     mid = shot.mean(axis=0, dtype=np.float64)
     begin = round((onset_sec(shot) + 0.02) * SAMPLE_RATE)
     part = mid[begin : begin + round(0.3 * SAMPLE_RATE)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -235,7 +236,7 @@ def find_layers(strike: Strike, sound: Sound) -> tuple[Layers, list[float]]:
     """
     probes = [strike(sound, velocity, _PROBE_SAMPLES) for velocity in range(1, 128)]
     layer_of = [0]
-    for quieter, louder in zip(probes, probes[1:], strict=False):
+    for quieter, louder in itertools.pairwise(probes):
         layer_of.append(layer_of[-1] + (not _is_gain_alone(louder, quieter)))
     loudest = [max(v for v in range(127) if layer_of[v] == i) for i in range(layer_of[-1] + 1)]
     gains = [

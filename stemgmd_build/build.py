@@ -31,9 +31,12 @@ from stemgmd_build.taxonomy import SAMPLE_RATE
 from stemgmd_build.tracks import PARTIAL, Job, RenderSettings
 from stemgmd_build.workers import DISK_FULL, DiskFullError, Outcome, run_here, run_on_cluster
 
-# Measured over GMD on the default kits (see benchmarks/): what the forecast is made from.
-_BYTES_PER_TRACK_SEC: Final = {"flac": 0.12e6, "wav": 4.0 * SAMPLE_RATE}
-_MEAN_TAIL_SEC: Final = 3.0
+# What the forecast is made from, measured over all of GMD: FLAC bytes a second of a whole set of
+# stems and of a mixture, on the average of the ten default kits, and how long tracks ring on.
+_FLAC_STEMS_BYTES: Final = 175_000
+_FLAC_MIXTURE_BYTES: Final = 83_000
+_WAV_BYTES: Final = 4 * SAMPLE_RATE
+_MEAN_TAIL_SEC: Final = 1.6
 _LOCK: Final = ".lock"
 
 
@@ -59,9 +62,11 @@ class Plan:
     def todo_bytes(self) -> float:
         """Forecast size of the files to come."""
         render = self.jobs[0].settings
-        per_sec = _BYTES_PER_TRACK_SEC[render.file_format]
-        share = 1.0 if render.file_format == "wav" else 1 / 10
-        return self.todo_sec() * per_sec * share * self.n_files
+        if render.file_format == "wav":
+            return self.todo_sec() * _WAV_BYTES * self.n_files
+        # With both sets, toms, hi-hat and cymbals are there once more.
+        stems = _FLAC_STEMS_BYTES * (1.7 if render.stems == "both" else 1.0)
+        return self.todo_sec() * (stems + _FLAC_MIXTURE_BYTES)
 
 
 def make_plan(
@@ -109,7 +114,7 @@ def _kit_facts(kit: Kit) -> dict[str, Any]:
     facts = {
         name: getattr(kit, name) for name in ("name", "gain", "split", "author", "licence", "url")
     }
-    package = f"{kit.package.name} {kit.package.version}" if kit.package else "own kit"
+    package = f"{kit.package.name} {kit.package.version}" if kit.package else kit.wheel or "own kit"
     gains = {name: sound.gain_db for name, sound in sorted(kit.sounds.items()) if sound.gain_db}
     return facts | {
         "gain_db": gains,

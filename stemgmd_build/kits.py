@@ -284,8 +284,8 @@ def _general_midi(hydrogen: HydrogenKit | None, where: str) -> Mapping[str, int]
     missing = [piece for piece in PIECES if piece not in found]
     if missing:
         raise UserError(
-            f"{where}: no General MIDI sound for {', '.join(missing)}; give a map: a TOML file with "
-            "path and [sounds]"
+            f"{where}: no General MIDI sound for {', '.join(missing)}; give a map: a TOML file "
+            "with path and [sounds]"
         )
     return found
 

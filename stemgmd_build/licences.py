@@ -12,7 +12,8 @@ from stemgmd_build.performances import Collection
 _CITATIONS = """\
 @article{stemgmd2024,
   title = {Toward Deep Drum Source Separation},
-  author = {Mezza, Alessandro Ilic and Giampiccolo, Riccardo and Bernardini, Alberto and Sarti, Augusto},
+  author = {Mezza, Alessandro Ilic and Giampiccolo, Riccardo and Bernardini, Alberto and
+            Sarti, Augusto},
   journal = {Pattern Recognition Letters},
   volume = {183},
   pages = {86--91},

@@ -20,7 +20,7 @@ _COLUMNS = ["onset_sec", "onset_sample", "note", "velocity", "articulation", "pi
 
 
 def onsets_tsv(score: Score) -> str:
-    """A line per hit: onset in seconds and in samples, note, velocity, articulation, piece, stem."""
+    """A line per hit: onset in seconds and samples, note, velocity, articulation, piece, stem."""
     lines = ["\t".join(_COLUMNS)]
     for hit in score.hits:
         names = (ARTICULATION_OF_NOTE[hit.note], PIECE_OF_NOTE[hit.note], STEM_OF_NOTE[hit.note])

@@ -62,14 +62,15 @@ def overview(
     for axis, name in zip(axes[:, 0], names, strict=False):
         color = "#444444" if name == "mixture" else COLORS[STEM_OF_PIECE[name]]
         times = [t for t, note in onsets if name in ("mixture", PIECE_OF_NOTE[note])]
-        _waveform(axis, stems[name][:, begin:end], window_sec, color)
         shown = [t for t in times if window_sec[0] <= t < window_sec[1]]
+        _waveform(axis, stems[name][:, begin:end], window_sec, color)
         if name != "mixture":
             axis.vlines(shown, -1, 1, color="black", lw=0.7, alpha=0.45)
         axis.set_ylabel(name, rotation=0, ha="right", va="center")
-        axis.text(
-            1.005, 0.5, f"{len(times)} hits", transform=axis.transAxes, va="center", fontsize=8
-        )
+        peak = float(np.abs(stems[name][:, begin:end]).max(initial=0.0))
+        level = f"peak {20 * np.log10(peak):.1f} dBFS" if peak else "silent"
+        text = f"{len(shown)} hits\n{level}"
+        axis.text(1.005, 0.5, text, transform=axis.transAxes, va="center", fontsize=8)
     _spectrogram(axes[-1, 0], stems["mixture"][:, begin:end], window_sec)
     axes[-1, 0].set_xlabel("seconds; thin lines are the onsets of the MIDI file")
     axes[0, 0].set_title(title, loc="left")
@@ -79,7 +80,7 @@ def overview(
 def _waveform(
     axis: Any, samples: NDArray[np.float32], window_sec: tuple[float, float], color: str
 ) -> None:
-    """Outline of the louder channel in 2,000 columns, scaled to its own peak (written beside)."""
+    """Outline of the louder channel in 2,000 columns, scaled to its own peak."""
     level = np.abs(samples).max(axis=0)
     peak = float(level.max(initial=0.0))
     n_columns = min(2000, max(1, len(level)))
@@ -90,8 +91,6 @@ def _waveform(
     axis.set_ylim(-1.05, 1.05)
     axis.set_xlim(*window_sec)
     axis.set_yticks([])
-    label = f"peak {20 * np.log10(peak):.1f} dBFS" if peak else "silent here"
-    axis.text(0.998, 0.93, label, transform=axis.transAxes, ha="right", va="top", fontsize=7)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
 

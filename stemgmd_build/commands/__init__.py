@@ -1,1 +1,1 @@
-"""The sub-commands of `stemgmd` that build and read datasets, one module each: arguments in, exit status out."""
+"""Sub-commands that build and read datasets, one module each: arguments in, exit status out."""

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--articulations", choices=("nine", "full"), default="nine",
         help="one sound a piece, as StemGMD (default), or the kit's finer ones")  # fmt: skip
     add("--choke", action=argparse.BooleanOptionalAction, default=True,
-        help="a closed hi-hat damps an open one (default); --no-choke is StemGMD's way")  # fmt: skip
+        help="a closed hi-hat damps an open one (default); --no-choke: StemGMD's way")  # fmt: skip
     add("--gain-db", type=float, default=0.0, help="turn every kit up or down (default: 0)")
     add("--cluster", metavar="ADDRESS", help="run on this dask.distributed scheduler")
     add("--dry-run", action="store_true", help="say what would be done and stop")

@@ -15,7 +15,7 @@ from stemgmd_build.kits import Kit, available, catalogue, select_kits
 from stemgmd_build.manifest import track_folder
 from stemgmd_build.performances import Collection, Performance
 from stemgmd_build.plots import overview
-from stemgmd_build.taxonomy import PIECES
+from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, SAMPLE_RATE
 from stemgmd_build.tracks import RenderSettings
 from stemgmd_build.verify import verify
 
@@ -69,8 +69,6 @@ def _most_varied(collection: Collection) -> tuple[Performance, ...]:
     candidates = collection.select("eval_session", None)
 
     def variety(performance: Performance) -> tuple[int, float]:
-        from stemgmd_build.taxonomy import PIECE_OF_NOTE
-
         hits = collection.read_score(performance).hits
         return -len({PIECE_OF_NOTE[hit.note] for hit in hits}), performance.duration_sec
 
@@ -90,6 +88,18 @@ def _draw(
         for name in (*PIECES, "mixture")
     }
     onsets = [(hit.onset_sec, hit.note) for hit in collection.read_score(performance).hits]
-    end = min(_PICTURE_SEC, stems["mixture"].shape[1] / 44100)
-    overview(picture, stems, onsets, f"{performance.id} on {kit.name}", (0.0, end))
+    window = _busiest_window(onsets, stems["mixture"].shape[1] / SAMPLE_RATE)
+    overview(picture, stems, onsets, f"{performance.id} on {kit.name}", window)
     return folder
+
+
+def _busiest_window(onsets: list[tuple[float, int]], duration_sec: float) -> tuple[float, float]:
+    """The seconds in which most of the nine pieces are struck."""
+    last = max(0.0, duration_sec - _PICTURE_SEC)
+    starts = [min(start, last) for start in range(int(last) + 2)]
+
+    def n_pieces(start: float) -> int:
+        return len({PIECE_OF_NOTE[n] for t, n in onsets if start <= t < start + _PICTURE_SEC})
+
+    start = max(starts, key=n_pieces)
+    return start, min(start + _PICTURE_SEC, duration_sec)

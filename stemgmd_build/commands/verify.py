@@ -20,8 +20,8 @@ def main(argv: list[str]) -> int:
     """Check a dataset; 0 if all is well, 1 if anything is wrong."""
     parser = argparse.ArgumentParser(
         prog="stemgmd verify",
-        description="Check every file of a dataset: checksums, lengths, the exact sum of the stems, "
-        "clipping, presence against audio.",
+        description="Check every file of a dataset: checksums, lengths, the exact sum of the "
+        "stems, clipping, presence against audio.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -5,7 +5,8 @@ Conventions and deviations from how a sequencer would play the font:
   FluidSynth's 64 samples and left to ring: note-offs of drum pads mean nothing;
 - every voice is fresh: FluidSynth fades a voice's first block in from the level at which that
   voice last ended, so a reused voice starts otherwise than a new one;
-- reverb and chorus are off, interpolation is 7th order, output is float (the 16-bit writers dither);
+- reverb and chorus are off, interpolation is 7th order, output is float (the 16-bit writers
+  dither);
 - bank and preset are looked up exactly: FluidSynth would play a missing preset as silence.
 """
 

@@ -58,18 +58,25 @@ def verify(root: Path, *, n_workers: int = 1, show_progress: bool = True) -> lis
     problems += [f"{p}: not in {manifest.METADATA}" for p in files if p.startswith("audio/")]
     listed = {file.path for check in checks for file in check.files} | set(files)
     problems += [f"{path}: not in the manifest" for path in _unlisted(root, listed)]
-    with ProcessPoolExecutor(
-        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
-    ) as pool:
-        results = pool.map(check_track, checks, chunksize=4)
-        try:
-            for found in tqdm(results, total=len(checks), unit="track", disable=not show_progress):
-                problems += found
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker died (killed, or out of memory); try again with fewer --workers"
-            ) from error
+    results = _check_tracks(checks, n_workers)
+    for found in tqdm(results, total=len(checks), unit="track", disable=not show_progress):
+        problems += found
     return sorted(problems)
+
+
+def _check_tracks(checks: Sequence[TrackCheck], n_workers: int) -> Iterator[list[str]]:
+    if n_workers == 1:
+        yield from map(check_track, checks)
+        return
+    try:
+        with ProcessPoolExecutor(
+            n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
+        ) as pool:
+            yield from pool.map(check_track, checks, chunksize=4)
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker died (killed, or out of memory); try again with fewer --workers"
+        ) from error
 
 
 def _unlisted(root: Path, listed: set[str]) -> Iterator[str]:

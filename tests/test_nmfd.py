@@ -40,7 +40,7 @@ def random_problem(
     taps=st.integers(1, 18),
     zeros=st.sampled_from([0.0, 0.4, 0.9]),
     scale=st.sampled_from([1e-4, 1.0, 1e4]),
-    adaptation=st.sampled_from(["fixed", "free"]),
+    adaptation=st.sampled_from(["fixed", "free", "joint"]),
 )
 def test_kl_never_rises(
     seed: int, frames: int, taps: int, zeros: float, scale: float, adaptation: str
@@ -61,41 +61,61 @@ def test_kl_never_rises(
 
 
 def by_the_book(
-    spectrogram: np.ndarray, templates: np.ndarray, activations: np.ndarray, n_iterations: int
+    spectrogram: np.ndarray, w: np.ndarray, h: np.ndarray, *, n_iterations: int, joint: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """The update rules as sums over every index, in float64: slow, and hard to get wrong."""
-    bins, frames = spectrogram.shape
-    components, _, taps = templates.shape
-    w, h = templates.astype(np.float64), activations.astype(np.float64)
+    frames, taps = spectrogram.shape[1], w.shape[2]
     reach = [(t, m) for t in range(taps) for m in range(frames) if m + t < frames]
 
-    def ratio() -> np.ndarray:
-        model = np.zeros((bins, frames))
+    def ratio(w: np.ndarray, h: np.ndarray) -> np.ndarray:
+        model = np.zeros(spectrogram.shape)
         for t, m in reach:
             model[:, m + t] += h[:, m] @ w[:, :, t]
         return spectrogram / model
 
     for _ in range(n_iterations):
-        q, top, bottom = ratio(), np.zeros_like(w), np.zeros((components, 1, taps))
+        old = w.astype(np.float64)
+        q, top, bottom = ratio(old, h), np.zeros(old.shape), np.zeros((len(old), 1, taps))
         for t, m in reach:
             top[:, :, t] += np.outer(h[:, m], q[:, m + t])
             bottom[:, 0, t] += h[:, m]
-        w = w * top / bottom
-        q, top, bottom = ratio(), np.zeros_like(h), np.zeros_like(h)
+        w = old * top / bottom
+        if not joint:
+            old, q = w, ratio(w, h)
+        top, bottom = np.zeros(h.shape), np.zeros(h.shape)
         for t, m in reach:
-            top[:, m] += w[:, :, t] @ q[:, m + t]
+            top[:, m] += old[:, :, t] @ q[:, m + t]
             bottom[:, m] += w[:, :, t].sum(axis=1)
         h = h * top / bottom
     return w, h
 
 
 @pytest.mark.parametrize("taps", [1, 4, 9])
-def test_updates_are_those_of_the_book_up_to_the_last_frame(taps: int) -> None:
+@pytest.mark.parametrize("adaptation", ["free", "joint"])
+def test_updates_are_those_of_the_book_up_to_the_last_frame(taps: int, adaptation: str) -> None:
     spectrogram, templates, activations = random_problem(3, batch=1, bins=7, frames=9, taps=taps)
-    found = factorize(spectrogram, templates, FREE, activations=activations)
-    w, h = by_the_book(spectrogram[0].numpy(), templates.numpy(), activations[0].numpy(), 8)
+    config = replace(FREE, adaptation=adaptation)
+    found = factorize(spectrogram, templates, config, activations=activations)
+    w, h = by_the_book(
+        spectrogram[0].double().numpy(),
+        templates.double().numpy(),
+        activations[0].double().numpy(),
+        n_iterations=config.n_iterations,
+        joint=adaptation == "joint",
+    )
     np.testing.assert_allclose(found.templates[0].numpy(), w, rtol=2e-4, atol=1e-6)
     np.testing.assert_allclose(found.activations[0].numpy(), h, rtol=2e-4, atol=1e-6)
+
+
+def test_joint_updates_reach_the_cost_of_alternating_ones_a_little_later() -> None:
+    spectrogram, templates, activations = random_problem(4, bins=40, frames=60)
+    costs = {}
+    for adaptation in ("free", "joint"):
+        config = FactorizationConfig(60, adaptation=adaptation, track_cost=True)
+        found = factorize(spectrogram, templates, config, activations=activations)
+        assert found.costs is not None
+        costs[adaptation] = found.costs.sum(dim=1)
+    assert costs["joint"][45] < costs["free"][30]
 
 
 @pytest.mark.parametrize("adaptation", ["fixed", "free"])
@@ -161,7 +181,7 @@ def test_frames_are_worked_off_in_chunks_without_a_trace(
     torch.testing.assert_close(whole.costs, chunked.costs)
 
 
-@pytest.mark.parametrize("adaptation", ["fixed", "semi", "free"])
+@pytest.mark.parametrize("adaptation", ["fixed", "semi", "free", "joint"])
 def test_the_same_start_gives_the_same_bits_and_is_left_alone(adaptation: str) -> None:
     config = replace(FREE, adaptation=adaptation)
     problem = random_problem(17, batch=1, components=1, bins=16, taps=1)
@@ -173,7 +193,7 @@ def test_the_same_start_gives_the_same_bits_and_is_left_alone(adaptation: str) -
     assert all(torch.equal(a, b) for a, b in zip(problem, before, strict=True))
 
 
-@pytest.mark.parametrize("adaptation", ["fixed", "semi", "free"])
+@pytest.mark.parametrize("adaptation", ["fixed", "semi", "free", "joint"])
 def test_silence_stays_silent_and_leaves_the_templates(adaptation: str) -> None:
     _, templates, _ = random_problem(19)
     templates /= templates.sum(dim=(1, 2), keepdim=True)

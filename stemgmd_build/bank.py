@@ -117,26 +117,30 @@ def _digest(kit: Kit) -> tuple[str, str]:
 
 def _open(kit: Kit, digest: str, source: str, gain: float) -> Bank:
     path = _folder() / digest
+    sounds = [kit.sound(articulation) for articulation in ARTICULATIONS]
+    factors = np.array([gain * 10 ** (sound.gain_db / 20) for sound in sounds])
     try:
         index = json.loads(path.with_suffix(".json").read_text("utf-8"))
         # A plain array over the mapped pages: slicing np.memmap itself costs microseconds a hit.
         samples = np.asarray(np.load(path.with_suffix(".npy"), mmap_mode="r"))
         shots = tuple(Shot(**shot) for shot in index["shots"])
-        if samples.shape != (2, sum(shot.n_samples for shot in shots)):
-            raise ValueError("size")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        tables = [index["sounds"][_sound_name(sound)] for sound in sounds]
+        shot_of = np.array([table["shot_of"] for table in tables], np.int32)
+        gain_of = np.array([table["gain_of"] for table in tables], np.float64)
+        ends = list(itertools.accumulate((shot.n_samples for shot in shots), initial=0))
+        if (
+            samples.shape != (2, ends[-1])
+            or [shot.start for shot in shots] != ends[:-1]
+            or not shot_of.shape == gain_of.shape == (len(ARTICULATIONS), 128)
+            or not 0 <= shot_of.min() <= shot_of.max() < len(shots)
+        ):
+            raise ValueError("sizes")
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"the bank of kit {kit.id} is damaged; delete {path}.json and {path}.npy and try again"
         ) from error
-    shot_of = np.zeros((len(ARTICULATIONS), 128), np.int32)
-    gain_of = np.zeros((len(ARTICULATIONS), 128), np.float32)
-    for row, articulation in enumerate(ARTICULATIONS):
-        sound = kit.sound(articulation)
-        entry = index["sounds"][_sound_name(sound)]
-        shot_of[row] = entry["shot_of"]
-        factor = gain * 10 ** (sound.gain_db / 20)
-        gain_of[row] = np.multiply(entry["gain_of"], factor)
-    return Bank(kit, samples, shots, shot_of, gain_of, digest, source)
+    gains = (gain_of * factors[:, None]).astype(np.float32)
+    return Bank(kit, samples, shots, shot_of, gains, digest, source)
 
 
 def _sound_name(sound: Sound) -> str:

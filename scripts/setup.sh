@@ -10,15 +10,15 @@ soundfonts=(timgm6mb-soundfont avldrums.lv2-soundfont fluid-soundfont-gm
   musescore-general-soundfont opl3-soundfont csound-soundfont hydrogen-drumkits hydrogen-data)
 
 find_python() {
-  for name in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do
+  for name in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
     if command -v "$name" >/dev/null &&
       "$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$name"
       return
     fi
   done
-  echo "setup: no Python >= 3.11 with venv was found; install it (Debian: python3-venv), or name" \
-    "one: make setup PYTHON=/path/to/python" >&2
+  echo "setup: ${PYTHON:-nothing here} is no Python >= 3.11 with venv; install one (Debian:" \
+    "python3-venv), or name one: make setup PYTHON=/path/to/python" >&2
   exit 1
 }
 
@@ -29,6 +29,8 @@ missing_packages() {
 }
 
 install_packages() {
+  # Debian ships Python without venv.
+  [ -x .venv/bin/python ] || find_python >/dev/null 2>&1 || libraries+=(python3-venv)
   mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}")
   [ ${#missing[@]} -eq 0 ] && return
   echo "setup: installing Debian packages (the drum kits are about 480 MB): ${missing[*]}"
@@ -36,7 +38,7 @@ install_packages() {
   apt-get update -qq || echo "setup: apt-get update failed; going on with the lists at hand" >&2
   mapfile -t missing < <(missing_packages "${libraries[@]}")
   if [ ${#missing[@]} -gt 0 ] && ! apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
-    echo "setup: ${missing[*]} could not be installed; SoundFont kits need FluidSynth" >&2
+    echo "setup: ${missing[*]} could not be installed; SoundFont kits need FluidSynth's library" >&2
   fi
   mapfile -t missing < <(missing_packages "${soundfonts[@]}")
   if [ ${#missing[@]} -gt 0 ] && ! apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
@@ -55,20 +57,23 @@ is no apt). Going on with what is here; one kit comes with pretty_midi.
 EOF
 }
 
+stamp=.venv/.stemgmd-setup
+state=$(cat requirements.lock pyproject.toml scripts/setup.sh | cksum)
+stale=$([ "$(cat "$stamp" 2>/dev/null)" = "$state" ] || echo yes)
+
 if [ -n "${STEMGMD_NO_APT:-}" ]; then
   :
 elif command -v apt-get >/dev/null && command -v dpkg-query >/dev/null && [ "$(id -u)" = 0 ]; then
   install_packages
-elif ! command -v dpkg-query >/dev/null || [ -n "$(missing_packages "${libraries[@]}")" ]; then
+elif [ -n "$stale" ] && [ -n "$(missing_packages "${libraries[@]}" "${soundfonts[@]}")" ]; then
   explain_packages
 fi
 
-stamp=.venv/.stemgmd-setup
-state=$(cat requirements.lock pyproject.toml scripts/setup.sh | cksum)
-if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$state" ]; then
+if [ -n "$stale" ]; then
   python=$(find_python)
   echo "setup: .venv with $("$python" --version), locked dependencies"
-  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  # An environment that was cut short has a Python but no pip.
+  .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
   # shellcheck disable=SC2086
   .venv/bin/python -m pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} -r requirements.lock
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

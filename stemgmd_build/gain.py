@@ -20,7 +20,9 @@ from tqdm import tqdm
 
 from stemgmd_build import manifest
 from stemgmd_build.bank import Bank, load_bank
+from stemgmd_build.errors import UserError
 from stemgmd_build.kits import Kit
+from stemgmd_build.midi import LARGEST_MIDI_BYTES, read_bytes
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.performances import Collection
 from stemgmd_build.render import FIVE_ROWS, Schedule, Strikes, render, schedule, strikes_of
@@ -45,15 +47,27 @@ def kit_gain(kit: Kit, collection: Collection) -> float:
         return kit.gain
     bank = load_bank(kit, gain=1.0)
     gains = {name: sound.gain_db for name, sound in sorted(kit.sounds.items())}
-    ids = [performance.id for performance in collection.performances]
-    facts = json.dumps([bank.digest, gains, ids, collection.source])
+    facts = json.dumps([bank.digest, gains, _midi_hash(collection)])
     path = cache_folder() / "gains" / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
     if path.exists():
-        return float(json.loads(path.read_text("utf-8"))["gain"])
+        try:
+            return float(json.loads(path.read_text("utf-8"))["gain"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged; delete it and try again") from error
     gain = measure_gain(bank, all_strikes(collection))
     path.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_whole(path, json.dumps({"kit": kit.id, "gain": gain}))
     return gain
+
+
+def _midi_hash(collection: Collection) -> str:
+    """Hash of the bytes of every performance: an own collection may change under the same ids."""
+    digest = hashlib.sha256()
+    for performance in collection.performances:
+        path = collection.midi_path(performance)
+        data = read_bytes(path, LARGEST_MIDI_BYTES, "`stemgmd gmd verify` lists such")
+        digest.update(hashlib.sha256(data).digest())
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=2)

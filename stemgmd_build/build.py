@@ -22,11 +22,13 @@ from tqdm import tqdm
 from stemgmd_build import licences, manifest, onsets
 from stemgmd_build.audio import AudioFile, encoder_name
 from stemgmd_build.bank import load_bank
+from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
 from stemgmd_build.gain import kit_gain
 from stemgmd_build.kits import Kit, with_gain
 from stemgmd_build.manifest import TrackRecord
 from stemgmd_build.performances import Collection, Performance
+from stemgmd_build.render import RENDERER_VERSION
 from stemgmd_build.taxonomy import SAMPLE_RATE
 from stemgmd_build.tracks import PARTIAL, Job, RenderSettings
 from stemgmd_build.workers import DISK_FULL, DiskFullError, Outcome, run_here, run_on_cluster
@@ -88,6 +90,7 @@ def make_plan(
     ready = [with_gain(kit, round(kit_gain(kit, collection) * factor, 6)) for kit in kits]
     kit_facts = {kit.id: _kit_facts(kit) for kit in ready}
     settings: dict[str, Any] = {
+        "renderer": RENDERER_VERSION,
         "render": asdict(render),
         "encoder": encoder_name(render.file_format),
         "gain_db": gain_db,
@@ -105,8 +108,20 @@ def make_plan(
         for performance in order
     )
     done = manifest.finished_tracks(root)
+    midi_sha256 = {performance.id: _hash(collection, performance) for performance in performances}
+    for job in jobs:  # a track whose MIDI has changed since is rendered again
+        record = done.get((job.kit.id, job.performance.id))
+        if record and record.row["midi_sha256"] != midi_sha256[job.performance.id]:
+            del done[record.key]
     todo = tuple(job for job in jobs if (job.kit.id, job.performance.id) not in done)
     return Plan(root, jobs, todo, done, settings)
+
+
+def _hash(collection: Collection, performance: Performance) -> str:
+    try:
+        return sha256_of_file(collection.midi_path(performance))
+    except OSError:
+        return ""  # no track can be made of it, and the worker says why
 
 
 def _kit_facts(kit: Kit) -> dict[str, Any]:
@@ -133,7 +148,7 @@ def _check_settings(root: Path, settings: dict[str, Any]) -> dict[str, Any]:
         return {}
     before = manifest.read_settings(root)
     kits_before = before.get("kits", {})
-    for name in ("render", "encoder", "gain_db", "performances"):
+    for name in ("renderer", "render", "encoder", "gain_db", "performances"):
         if before.get(name) != settings[name]:
             raise UserError(
                 f"{root} was built with {name} {before.get(name)}, not {settings[name]}; "

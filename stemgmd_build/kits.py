@@ -136,6 +136,9 @@ def parse_sounds(
         if name not in ARTICULATIONS:
             known = ", ".join(ARTICULATIONS)
             raise UserError(f"{where}: no articulation {name!r}; there are {known}")
+    for name, value in sounds.items():
+        if isinstance(value, Mapping) and set(value) - {"key", "semitones"}:
+            raise UserError(f"{where}: {name}: a sound has key and semitones, not {sorted(value)}")
     missing = [piece for piece in PIECES if piece not in sounds]
     if missing:
         raise UserError(
@@ -213,7 +216,7 @@ def own_kit(path: Path) -> Kit:
         entry = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
     known = [
         "id",
@@ -237,9 +240,10 @@ def own_kit(path: Path) -> Kit:
 
 
 def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
-    source = (base / entry["path"]).resolve()
-    if not source.exists():
-        raise UserError(f"{where}: {source} does not exist")
+    try:
+        source = (base / entry["path"]).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
+        raise UserError(f"{where}: {str(base / entry['path'])!r} does not exist") from error
     kit_id = entry.get("id", re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-"))
     if not isinstance(kit_id, str) or not _KIT_ID.fullmatch(kit_id):
         raise UserError(f"{where}: {kit_id!r} cannot be a kit's id: use a-z, 0-9 and dashes")

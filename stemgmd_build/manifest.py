@@ -44,6 +44,7 @@ _GMD_COLUMNS: Final = {
 
 COLUMNS: Final = (
     *_GMD_COLUMNS,
+    "midi_sha256",
     "kit",
     "kit_split",
     "name",
@@ -109,6 +110,7 @@ def metadata_row(
     *,
     kit: str,
     kit_split: str | None,
+    midi_sha256: str,
     n_samples: int,
     gain: float,
     peak: int,
@@ -119,6 +121,7 @@ def metadata_row(
     by_piece = dict(zip(PIECES, hits, strict=True))
     row = {column: str(getattr(performance, field)) for column, field in _GMD_COLUMNS.items()}
     row |= {
+        "midi_sha256": midi_sha256,
         "kit": kit,
         "kit_split": kit_split or "",
         "name": performance.name,

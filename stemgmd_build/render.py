@@ -35,6 +35,9 @@ from stemgmd_build.taxonomy import (
 
 Articulations = Literal["nine", "full"]
 
+RENDERER_VERSION: Final = 1
+"""Goes up whenever the same hits on the same bank would give other samples."""
+
 LONGEST_TAIL_SAMPLES: Final = 5 * SAMPLE_RATE
 CHOKE_TIME_CONSTANT_SEC: Final = 0.025
 FADE_SAMPLES: Final = SAMPLE_RATE // 100

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from stemgmd_build.audio import AudioFile, ClippingError, FileFormat, quantize
 from stemgmd_build.bank import Bank, load_bank
+from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits import Kit
 from stemgmd_build.manifest import FileRecord, TrackRecord, metadata_row, track_folder
@@ -97,6 +98,7 @@ def build_track(job: Job) -> TrackRecord:
         job.performance,
         kit=job.kit.id,
         kit_split=job.kit.split,
+        midi_sha256=sha256_of_file(job.midi),
         n_samples=plan.n_samples,
         gain=job.kit.gain or 1.0,
         peak=0,

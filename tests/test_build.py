@@ -441,3 +441,21 @@ def test_the_forecast_of_bytes_is_of_the_right_size(built: Path, few: Collection
     plan = build.make_plan(built / "x", few, few.performances, kits, RenderSettings())
     real = sum(p.stat().st_size for p in built.glob(f"audio/*/*/{KIT}/**/*.flac"))
     assert 0.4 < plan.todo_bytes() / real < 2.5
+
+
+def test_a_track_whose_midi_has_changed_is_rendered_again(
+    tmp_path: Path, builtin_collection: Collection
+) -> None:
+    two = shortest(builtin_collection, 2)
+    few = write_collection(tmp_path / "few", builtin_collection, two)
+    arguments = ("build", "--gmd", str(few.root), "--out", str(tmp_path / "out"), "--kits", KIT)
+    assert stemgmd(*arguments, "--workers", "1").returncode == 0
+    first, second = (few.midi_path(performance) for performance in few.performances)
+    before = hashes(tmp_path / "out")
+    first.write_bytes(second.read_bytes())
+    assert stemgmd(*arguments, "--workers", "1").returncode == 0
+    after = hashes(tmp_path / "out")
+    changed = {path for path, digest in before.items() if after[path] != digest}
+    name = few.performances[0].name
+    assert any(f"/mixture/{name}.flac" in path for path in changed)
+    assert not any(f"/{few.performances[1].name}.flac" in path for path in changed)

@@ -40,7 +40,14 @@ REUSED_FOLDER = settings(
 
 def row(kit: str = "kit-a", hits: tuple[int, ...] = (1, 2, 0, 0, 3, 4, 0, 0, 0)) -> dict[str, str]:
     return manifest.metadata_row(
-        PERFORMANCE, kit=kit, kit_split="test", n_samples=44100, gain=0.5, peak=12, hits=hits
+        PERFORMANCE,
+        kit=kit,
+        kit_split="test",
+        midi_sha256="0" * 64,
+        n_samples=44100,
+        gain=0.5,
+        peak=12,
+        hits=hits,
     )
 
 

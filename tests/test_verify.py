@@ -357,6 +357,7 @@ def presence(collection: Collection, split: str) -> dict[str, int]:
         row = manifest.metadata_row(
             performance,
             kit="k",
+            midi_sha256="0" * 64,
             kit_split=None,
             n_samples=1,
             gain=1.0,

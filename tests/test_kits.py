@@ -1,0 +1,307 @@
+"""The catalogue as data, own kits, and where kits are found."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_kits import HERE, WHEEL_KIT, drum_sounds, wheel_font, write_kit
+
+from stemgmd_build.errors import UserError
+from stemgmd_build.kits import (
+    GENERAL_MIDI,
+    Kit,
+    Sound,
+    available,
+    catalogue,
+    find_kit,
+    locate,
+    own_kit,
+    parse_sounds,
+    require,
+    select_kits,
+    source_hash,
+    with_gain,
+)
+from stemgmd_build.samplers.hydrogen import HydrogenKit
+from stemgmd_build.taxonomy import ARTICULATIONS, PIECE_OF_ARTICULATION, PIECES
+
+NINE = {piece: i for i, piece in enumerate(PIECES)}
+
+
+def test_there_are_at_least_14_kits_of_at_least_7_families() -> None:
+    assert len(catalogue()) >= 14
+    assert len({kit.family for kit in catalogue()}) >= 7
+    assert len({kit.id for kit in catalogue()}) == len(catalogue())
+
+
+def test_six_of_the_ten_default_kits_train_and_four_test() -> None:
+    ten = [kit for kit in catalogue() if kit.default]
+    assert Counter(kit.split for kit in ten) == {"train": 6, "test": 4}
+
+
+def test_no_family_is_on_both_sides_of_the_split() -> None:
+    splits = defaultdict(set)
+    for kit in catalogue():
+        splits[kit.family].add(kit.split)
+    assert {family for family, found in splits.items() if {"train", "test"} <= found} == set()
+
+
+def test_one_kit_is_at_hand_wherever_the_project_is_installed() -> None:
+    assert find_kit(WHEEL_KIT) in HERE
+    assert require(find_kit(WHEEL_KIT)) == wheel_font()
+
+
+@pytest.mark.parametrize("kit", catalogue(), ids=lambda kit: kit.id)
+def test_every_kit_is_whole_data(kit: Kit) -> None:
+    assert set(PIECES) <= set(kit.sounds) <= set(ARTICULATIONS)
+    for text in (kit.name, kit.author, kit.licence, kit.family, kit.url, kit.path):
+        assert text
+    assert re.fullmatch(r"[0-9a-f]{64}", kit.sha256)
+    assert kit.kind in ("soundfont", "hydrogen")
+    assert kit.split in ("train", "test")
+    assert kit.gain is not None
+    assert 0.1 < kit.gain < 2
+    assert bool(kit.wheel) != bool(kit.package)
+    assert not Path(kit.path).is_absolute()
+    if kit.package:
+        assert re.fullmatch(r"[0-9a-f]{64}", kit.package.sha256)
+        assert kit.package.n_bytes > 1000
+        assert kit.package.deb.startswith("pool/")
+
+
+@pytest.mark.parametrize("kit", HERE, ids=lambda kit: kit.id)
+def test_every_kit_at_hand_is_the_one_of_the_catalogue(kit: Kit) -> None:
+    path = require(kit)
+    assert source_hash(path) == kit.sha256
+    if kit.kind == "hydrogen":
+        instruments = {instrument.id for instrument in HydrogenKit(path).instruments}
+        assert {sound.key for sound in kit.sounds.values()} <= instruments
+
+
+def test_an_articulation_without_a_sound_is_its_piece() -> None:
+    kit = find_kit(WHEEL_KIT)
+    for name, piece in PIECE_OF_ARTICULATION.items():
+        assert kit.sound(name) == kit.sounds.get(name, kit.sounds[piece])
+
+
+def test_sets_of_kits_are_chosen_by_name() -> None:
+    assert select_kits(["all"]) == catalogue()
+    ten = select_kits(["default"])
+    assert len(ten) == 10
+    assert set(select_kits(["train", "test"])) == set(ten)
+    assert select_kits(["test", WHEEL_KIT, "test"])[-1].id == WHEEL_KIT
+    assert len(select_kits(["test", WHEEL_KIT, "test"])) == 5
+
+
+def test_an_unknown_kit_is_an_error_with_the_way_out() -> None:
+    with pytest.raises(UserError, match="no kit 'nonsense'; `stemgmd kits list`"):
+        select_kits(["default", "nonsense"])
+
+
+def test_two_kits_of_one_id_are_an_error(tmp_path: Path) -> None:
+    for seed, folder in enumerate(("one", "two")):
+        write_kit(tmp_path / folder / "same", drum_sounds(seed))
+    with pytest.raises(UserError, match="both called 'same'"):
+        select_kits([str(tmp_path / "one" / "same"), str(tmp_path / "two" / "same")])
+
+
+def test_a_soundfont_by_path_has_the_general_midi_map() -> None:
+    kit = find_kit(str(wheel_font()))
+    assert {name: sound.key for name, sound in kit.sounds.items()} == GENERAL_MIDI
+    assert (kit.id, kit.kind, kit.bank, kit.preset) == ("timgm6mb", "soundfont", 128, 0)
+    assert kit.gain is None
+
+
+def test_a_hydrogen_kit_by_path_has_its_general_midi_notes(tmp_path: Path) -> None:
+    kit = find_kit(str(write_kit(tmp_path / "My Kit (2)", drum_sounds())))
+    assert {piece: kit.sounds[piece].key for piece in PIECES} == NINE
+    assert (kit.id, kit.kind, kit.family) == ("my-kit-2", "hydrogen", "own-my-kit-2")
+
+
+def test_a_hydrogen_kit_without_a_piece_asks_for_a_map(tmp_path: Path) -> None:
+    sounds = drum_sounds()
+    del sounds["ride"], sounds["hi_tom"]
+    with pytest.raises(UserError, match=r"no General MIDI sound for hi_tom, ride; give a map"):
+        own_kit(write_kit(tmp_path / "lacking", sounds))
+
+
+def _toml(folder: Path, text: str) -> Path:
+    write_kit(folder / "source", drum_sounds())
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_toml_map_gives_keys_semitones_and_gains(tmp_path: Path) -> None:
+    lines = [f"{piece} = {key}" for piece, key in NINE.items() if piece != "low_tom"]
+    kit = own_kit(
+        _toml(
+            tmp_path,
+            "path = 'source'\nid = 'mine'\nfamily = 'f'\nsplit = 'test'\nauthor = 'A'\n"
+            "[sounds]\nlow_tom = { key = 3, semitones = -5.5 }\nsnare_rim = 0\n"
+            + "\n".join(lines)
+            + "\n[gain_db]\nsnare = -3.0\nsnare_rim = 1.5\nkick = 2",
+        )
+    )
+    assert kit.sounds["low_tom"] == Sound(3, -5.5)
+    assert kit.sounds["snare"].gain_db == -3.0
+    assert kit.sounds["snare_rim"].gain_db == -1.5  # its own on top of its piece's
+    assert kit.sounds["kick"] == Sound(0, 0.0, 2)
+    assert (kit.id, kit.family, kit.split, kit.author) == ("mine", "f", "test", "A")
+    assert kit.path == str((tmp_path / "source").resolve())
+    assert kit.sha256 == source_hash(tmp_path / "source")
+
+
+def test_a_toml_file_without_a_map_has_general_midis_with_gains(tmp_path: Path) -> None:
+    kit = own_kit(_toml(tmp_path, "path = 'source'\n[gain_db]\nride = -40"))
+    assert {piece: kit.sounds[piece].key for piece in PIECES} == NINE
+    assert kit.sounds["ride"].gain_db == -40
+
+
+ALL_NINE = "[sounds]\n" + "\n".join(f"{piece} = {key}" for piece, key in NINE.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("path = 'source'\nvolume = 3", "unknown volume"),
+        ("id = 'a'", "no path"),
+        ("path = 3", "no path"),
+        ("path = ['source']", "no path"),
+        ("path = 'elsewhere'", "does not exist"),
+        ("path = 'source'\nid = '../x'", "cannot be a kit's id"),
+        ("path = 'source'\nid = 7", "cannot be a kit's id"),
+        ("path = 'source'\nid = ''", "cannot be a kit's id"),
+        ("path = 'source'\nsplit = 'valid'", "not train or test"),
+        ("path = 'source'\nsplit = ['train']", "not train or test"),
+        ("path = 'source'\nsounds = 3", "sounds is not a table"),
+        ("path = 'source'\ngain_db = 'x'", "gain_db is not a table"),
+        ("path = 'source'\nbank = 'x'", "bank: 'x' is not a key number"),
+        ("path = 'source'\npreset = 1.5", "preset: 1.5 is not a key number"),
+        ("path = 'source'\npreset = true", "preset: True is not a key number"),
+        ("path = 'source'\n[sounds]\nkick = 36", "no sound for snare"),
+        (f"path = 'source'\n{ALL_NINE}\ncowbell = 56", "no articulation 'cowbell'"),
+        (f"path = 'source'\n{ALL_NINE}\nsnare_rim = 'x'", "snare_rim: 'x' is not a key number"),
+        (f"path = 'source'\n{ALL_NINE}\nsnare_rim = {{}}", "snare_rim: None is not a key"),
+        (f"path = 'source'\n{ALL_NINE}\nsnare_rim = {{ key = 1, semitones = 99 }}", "99 is not"),
+        (f"path = 'source'\n{ALL_NINE}\nsnare_rim = {{ key = 1, pitch = 2 }}", "pitch"),
+        ("path = 'source'\n[gain_db]\ncowbell = 1", "no articulation 'cowbell'"),
+        ("path = 'source'\n[gain_db]\nkick = 1000", "1000 is not a number in range"),
+        ("path = 'source'\n[gain_db]\nkick = nan", "nan is not a number in range"),
+        ("path = 'source'\n[gain_db]\nkick = inf", "inf is not a number in range"),
+        ("path = 'source'\n[gain_db]\nkick = '3'", "'3' is not a number in range"),
+        ("path = ", "not valid TOML"),
+        ("[" * 5000, "not valid TOML"),
+        ("path = " + "[" * 5000, "not valid TOML"),
+        ('path = "a\\u0000b"', "does not exist"),
+        (f"path = '{'x' * 5000}'", "does not exist"),
+    ],
+    ids=lambda text: str(text)[-30:],
+)
+def test_a_faulty_map_is_one_line_that_names_the_file(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    path = _toml(tmp_path, text)
+    with pytest.raises(UserError, match=problem) as caught:
+        own_kit(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_map_that_is_not_utf_8_or_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes("path = 'käse'".encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin\.toml is not valid TOML"):
+        own_kit(tmp_path / "latin.toml")
+    with pytest.raises(UserError, match=r"missing\.toml cannot be read"):
+        own_kit(tmp_path / "missing.toml")
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(UserError, match=r"folder\.toml"):
+        own_kit(tmp_path / "folder.toml")
+
+
+def test_a_path_that_is_no_kit_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.sf2").write_text("hello")
+    for name in ("empty", "text.sf2", "missing.sf2"):
+        with pytest.raises(UserError, match=re.escape(str(tmp_path / name))):
+            find_kit(str(tmp_path / name))
+
+
+def test_numbers_of_sounds_are_checked() -> None:
+    for value in (1.5, "36", None, True, [36], 10**9):
+        with pytest.raises(UserError, match="here: kick"):
+            parse_sounds({**NINE, "kick": value}, {}, "here")
+
+
+def _packaged(kit: Kit) -> Kit:
+    """The kit inside the wheel as if it came from a package of Debian."""
+    package = next(k.package for k in catalogue() if k.package)
+    return replace(kit, wheel="", package=package, path="usr/share/sounds/sf2/a.sf2")
+
+
+def test_kits_are_found_in_the_folder_that_the_user_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below it as packages have them, or right in it."""
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("STEMGMD_KITS", str(tmp_path))
+    kit = _packaged(find_kit(WHEEL_KIT))
+    assert locate(kit) is None
+    assert available([kit]) == ()
+    with pytest.raises(UserError, match="is not on this machine; `stemgmd kits fetch"):
+        require(kit)
+    shutil.copy(wheel_font(), tmp_path / "a.sf2")
+    assert require(kit) == tmp_path / "a.sf2"
+    folder = tmp_path / "usr" / "share" / "sounds" / "sf2"
+    folder.mkdir(parents=True)
+    shutil.copy(wheel_font(), folder)
+    (folder / wheel_font().name).rename(folder / "a.sf2")
+    assert require(kit) == folder / "a.sf2"
+    assert available([kit]) == (kit,)
+
+
+def test_kits_are_found_where_fetch_unpacks_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path))
+    monkeypatch.delenv("STEMGMD_KITS", raising=False)
+    kit = _packaged(find_kit(WHEEL_KIT))
+    assert kit.package
+    root = tmp_path / "packages" / f"{kit.package.name}_{kit.package.version}"
+    (root / kit.path).parent.mkdir(parents=True)
+    shutil.copy(wheel_font(), root / kit.path)
+    assert require(kit) == root / kit.path
+
+
+def test_another_file_than_the_catalogues_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEMGMD_KITS", str(tmp_path))
+    (tmp_path / "a.sf2").write_bytes(wheel_font().read_bytes() + b"\0")
+    with pytest.raises(UserError, match="its SHA-256 differs") as caught:
+        require(_packaged(find_kit(WHEEL_KIT)))
+    assert str(tmp_path / "a.sf2") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hash_of_a_hydrogen_kit_is_that_of_its_content_not_its_place(tmp_path: Path) -> None:
+    first = write_kit(tmp_path / "first", drum_sounds())
+    second = shutil.copytree(first, tmp_path / "elsewhere" / "second")
+    before = source_hash(first)
+    assert source_hash(second) == before
+    (second / "unused.txt").write_text("not of the kit")
+    assert source_hash(second) == before
+    with (second / "kick-0.wav").open("ab") as file:
+        file.write(b"\0")
+    assert source_hash(second) != before
+
+
+def test_a_gain_is_set_on_a_copy() -> None:
+    kit = find_kit(WHEEL_KIT)
+    assert with_gain(kit, 0.5).gain == 0.5
+    assert find_kit(WHEEL_KIT).gain == kit.gain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +40,9 @@ def _save(figure: Any, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    scratch = path.with_name(f".{path.name}.partial")
+    figure.savefig(scratch, dpi=110, format=path.suffix[1:])
+    os.replace(scratch, path)
     plt.close(figure)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -24,21 +25,30 @@ _STRIKE_SEC: Final = 0.6
 
 def write_preview(kits: Sequence[Kit], folder: Path) -> list[Path]:
     """Write contact_sheet.png and for each kit an audio file of its nine pieces, each struck
-    softly, middling and hard. Raises UserError if there is no kit."""
+    softly, middling and hard.
+
+    Raises UserError if there is no kit or the folder cannot be written.
+    """
     if not kits:
         raise UserError(
             "none of these kits is on this machine; `stemgmd kits fetch` downloads them"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    banks = [load_bank(kit) for kit in tqdm(kits, desc="kits", leave=False)]
-    contact_sheet(folder / "contact_sheet.png", banks)
-    return [folder / "contact_sheet.png", *(_write_audio(bank, folder) for bank in banks)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        banks = [load_bank(kit) for kit in tqdm(kits, desc="kits", leave=False)]
+        contact_sheet(folder / "contact_sheet.png", banks)
+        return [folder / "contact_sheet.png", *(_write_audio(bank, folder) for bank in banks)]
+    except (OSError, soundfile.SoundFileError) as error:
+        raise UserError(f"{folder}: the preview cannot be written ({error}); see --out") from error
 
 
 def _write_audio(bank: Bank, folder: Path) -> Path:
     path = folder / f"{bank.kit.id}.flac"
     samples = np.concatenate(list(_strikes(bank)), axis=1)
-    soundfile.write(path, (samples / max(1.0, float(np.abs(samples).max()))).T, SAMPLE_RATE)
+    samples /= max(1.0, float(np.abs(samples).max()))
+    scratch = path.with_name(f".{path.name}.partial")
+    soundfile.write(scratch, samples.T, SAMPLE_RATE, format="FLAC")
+    os.replace(scratch, path)
     return path
 
 

@@ -169,6 +169,8 @@ def _make_in_own_process(kit: Kit, digest: str) -> None:
 
 
 def _make_and_report(kit: Kit, digest: str, sender: Any) -> None:
+    # C libraries complain on stderr by themselves; what is wrong is said through the pipe.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         make_bank(kit, digest)
         sender.send(None)
@@ -176,8 +178,9 @@ def _make_and_report(kit: Kit, digest: str, sender: Any) -> None:
         sender.send(str(error))
     except OSError as error:
         sender.send(f"its bank cannot be written: {error}")
-    except (ValueError, MemoryError) as error:
-        sender.send(f"it cannot be sampled: {error}")
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        sender.send(f"it cannot be sampled: {type(error).__name__}: {reason}")
 
 
 def make_bank(kit: Kit, digest: str) -> None:

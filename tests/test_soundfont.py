@@ -276,3 +276,16 @@ def test_a_fonts_path_that_is_missing_or_a_folder_is_an_error(tmp_path: Path) ->
     for path in (tmp_path / "missing.sf2", tmp_path):
         with pytest.raises(UserError, match=re.escape(str(path))):
             check_riff(path)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_what_the_library_says_of_a_broken_font_does_not_reach_the_terminal(
+    tmp_path: Path, font_bytes: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its fallback to DLS complains on stderr by itself, past the log that we switch off."""
+    start = chunk_of(font_bytes, b"phdr").start
+    path = tmp_path / "broken.sf2"
+    path.write_bytes(font_bytes[: start - 8] + b"xxxx" + font_bytes[start - 4 :])
+    assert "cannot be loaded" in _refusal(path)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")

@@ -17,9 +17,9 @@ find_python() {
       return
     fi
   done
-  echo "setup: ${PYTHON:-nothing here} is no Python >= 3.11 with venv; install one (Debian:" \
-    "python3-venv), or name one: make setup PYTHON=/path/to/python" >&2
-  exit 1
+  echo "setup: no Python >= 3.11 with venv among ${PYTHON:-python3.11, 3.12, 3.13 and python3}; install one" \
+    "(Debian: python3-venv) or name one: make setup PYTHON=/path/to/python" >&2
+  return 1
 }
 
 missing_packages() {
@@ -29,21 +29,19 @@ missing_packages() {
 }
 
 install_packages() {
-  # Debian ships Python without venv.
-  [ -x .venv/bin/python ] || find_python >/dev/null 2>&1 || libraries+=(python3-venv)
+  # Debian's Python comes without venv.
+  [ -n "${PYTHON:-}" ] || [ -x .venv/bin/python ] || find_python >/dev/null 2>&1 || libraries+=(python3-venv)
   mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}")
   [ ${#missing[@]} -eq 0 ] && return
   echo "setup: installing Debian packages (the drum kits are about 480 MB): ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq || echo "setup: apt-get update failed; going on with the lists at hand" >&2
-  mapfile -t missing < <(missing_packages "${libraries[@]}")
-  if [ ${#missing[@]} -gt 0 ] && ! apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
-    echo "setup: ${missing[*]} could not be installed; SoundFont kits need FluidSynth's library" >&2
-  fi
-  mapfile -t missing < <(missing_packages "${soundfonts[@]}")
-  if [ ${#missing[@]} -gt 0 ] && ! apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
-    echo "setup: not every drum kit could be installed; going on with what is here" >&2
-  fi
+  for package in "${missing[@]}"; do # one by one: a release of Debian or Ubuntu may lack some
+    apt-get install -y -qq --no-install-recommends "$package" >/dev/null </dev/null ||
+      echo "setup: $package could not be installed; going on with what is here" >&2
+  done
+  [ -z "$(missing_packages libfluidsynth3)" ] ||
+    echo "setup: without libfluidsynth3 SoundFont kits cannot be played, only Hydrogen's" >&2
 }
 
 explain_packages() {

@@ -160,7 +160,7 @@ def _schur_factor(lags: Floats) -> Floats | None:
             w = np.linalg.solve(a[:, :n].T, b[:, :n].T).T
             c = np.linalg.cholesky(np.eye(n) - w.T @ w)
             d = np.linalg.cholesky(np.eye(n) - w @ w.T)
-            a = np.linalg.solve(c, a - w.T @ b)
+            a = np.linalg.inv(c) @ (a - w.T @ b)
             b = d.T @ b - np.linalg.solve(d, w @ c) @ a
             upper[row : row + n, row:] = a
     except np.linalg.LinAlgError:

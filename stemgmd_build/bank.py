@@ -16,8 +16,10 @@ import functools
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
+import pickle
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -148,39 +150,41 @@ def _sound_name(sound: Sound) -> str:
 
 
 def _make_in_own_process(kit: Kit, digest: str) -> None:
-    """Make the bank in a child, so that a crash of the C synthesizer is an error, not an end."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_make_and_report, args=(kit, digest, sender), daemon=False)
-    child.start()
-    sender.close()
+    """Make the bank in a child, so that a crash of the C synthesizer is an error, not an end.
+
+    A program of its own rather than a multiprocessing child: that one would run the caller's
+    script again, which works only where the script guards its main part.
+    """
+    command = [sys.executable, "-m", "stemgmd_build.bank", digest]
     try:
-        problem = receiver.recv() if receiver.poll(_BUILD_TIMEOUT_SEC) else "it took too long"
-    except EOFError:
-        problem = "its sampler crashed: the file is corrupt or hostile"
-    finally:
-        if child.is_alive():
-            child.join(5)
-        if child.is_alive():
-            child.kill()
-        child.join()
+        child = subprocess.run(
+            command, input=pickle.dumps(kit), capture_output=True, timeout=_BUILD_TIMEOUT_SEC
+        )
+        problem = child.stdout.decode(errors="replace").strip()
+        if child.returncode and not problem:
+            problem = "its sampler crashed: the file is corrupt or hostile"
+    except subprocess.TimeoutExpired:
+        problem = f"it could not be sampled within {_BUILD_TIMEOUT_SEC} s"
     if problem:
         raise UserError(f"kit {kit.id} ({kit.path}): {problem}")
 
 
-def _make_and_report(kit: Kit, digest: str, sender: Any) -> None:
-    # C libraries complain on stderr by themselves; what is wrong is said through the pipe.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+def _make_and_report(digest: str) -> int:
+    """The child's main: a kit on stdin, a line on stdout if it cannot be sampled.
+
+    C libraries complain on stderr by themselves; nobody reads that.
+    """
+    kit: Kit = pickle.load(sys.stdin.buffer)  # noqa: S301  from our own parent
     try:
         make_bank(kit, digest)
-        sender.send(None)
+        return 0
     except UserError as error:
-        sender.send(str(error))
+        print(error)
     except OSError as error:
-        sender.send(f"its bank cannot be written: {error}")
+        print(f"its bank cannot be written: {error}")
     except Exception as error:
-        reason = " ".join(str(error).split())
-        sender.send(f"it cannot be sampled: {type(error).__name__}: {reason}")
+        print(f"it cannot be sampled: {type(error).__name__}: {' '.join(str(error).split())}")
+    return 1
 
 
 def make_bank(kit: Kit, digest: str) -> None:
@@ -307,3 +311,7 @@ def _write(digest: str, samples: NDArray[np.float32], index: dict[str, Any]) -> 
         (Path(scratch) / "index.json").write_text(json.dumps(index), "utf-8")
         os.replace(Path(scratch) / "samples.npy", (folder / digest).with_suffix(".npy"))
         os.replace(Path(scratch) / "index.json", (folder / digest).with_suffix(".json"))
+
+
+if __name__ == "__main__":
+    sys.exit(_make_and_report(sys.argv[1]))

@@ -10,5 +10,6 @@ trap 'rm -rf "$scratch"' EXIT
 {
   echo "# Every dependency, direct and transitive, at one version; written by \`make lock\`."
   echo "# No hashes and no local labels such as +cpu: which build of torch is taken is the machine's choice."
-  "$scratch/venv/bin/pip" freeze --exclude stemgmd-bench | grep -v '^nvidia-\|^triton' | sed -E 's/\+[a-z0-9.]+$//'
-} >requirements.lock
+  "$scratch/venv/bin/pip" freeze --exclude stemgmd-bench | grep -vE '^(nvidia|cuda|triton)' | sed -E 's/\+[a-z0-9.]+$//'
+} >"$scratch/requirements.lock"
+mv "$scratch/requirements.lock" requirements.lock

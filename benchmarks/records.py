@@ -181,6 +181,7 @@ def _decode(value: Any, wanted: str, where: str) -> Any:
         return float(value)
     if base.startswith("tuple") and isinstance(value, list):
         return tuple(str(item) for item in value)
-    if isinstance(value, _TYPES.get(base, ())) and (base == "bool" or not isinstance(value, bool)):
+    fits = isinstance(value, _TYPES.get(base, ()))
+    if fits and (base == "bool" or not isinstance(value, bool)):
         return float(value) if base == "float" else value
     raise UserError(f"{where} is {value!r}, not {wanted}")

@@ -35,8 +35,8 @@ from stemgmd_build.workers import DISK_FULL, DiskFullError, Outcome, run_here, r
 
 # What the forecast is made from, measured over all of GMD: FLAC bytes a second of a whole set of
 # stems and of a mixture, on the average of the ten default kits, and how long tracks ring on.
-_FLAC_STEMS_BYTES: Final = 175_000
-_FLAC_MIXTURE_BYTES: Final = 83_000
+_FLAC_STEMS_BYTES: Final = 155_000
+_FLAC_MIXTURE_BYTES: Final = 66_000
 _WAV_BYTES: Final = 4 * SAMPLE_RATE
 _MEAN_TAIL_SEC: Final = 1.6
 _LOCK: Final = ".lock"
@@ -68,7 +68,7 @@ class Plan:
             return self.todo_sec() * _WAV_BYTES * self.n_files
         # With both sets, toms, hi-hat and cymbals are there once more.
         stems = _FLAC_STEMS_BYTES * (1.7 if render.stems == "both" else 1.0)
-        return self.todo_sec() * (stems + _FLAC_MIXTURE_BYTES)
+        return self.todo_sec() * (stems + _FLAC_MIXTURE_BYTES * render.mixture)
 
 
 def make_plan(

@@ -53,12 +53,13 @@ class RenderSettings:
     stems: StemChoice = "nine"
     articulations: Articulations = "nine"
     choke: bool = True
+    mixture: bool = True
 
     def folders(self) -> tuple[str, ...]:
-        """Names of the folders of a track, the mixture last."""
+        """Names of the folders of a track, the mixture last where it is written."""
         nine = PIECES if self.stems != "five" else ()
         five = tuple(s for s in STEMS if s not in nine) if self.stems != "nine" else ()
-        return (*nine, *five, "mixture")
+        return (*nine, *five, *(("mixture",) if self.mixture else ()))
 
 
 @dataclass(frozen=True, slots=True)

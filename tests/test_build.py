@@ -28,6 +28,7 @@ from stemgmd_build.kits import Kit, select_kits
 from stemgmd_build.performances import Collection
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
 from stemgmd_build.tracks import RenderSettings
+from stemgmd_build.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,21 @@ def test_sums_are_exact_and_lengths_equal(
     assert {len(samples) for samples in pcm.values()} == {int(row["n_samples"])}
     assert pcm["mixture"].any()
     check_sums(pcm)
+
+
+@pytest.mark.parametrize("stems", ["nine", "five"])
+def test_without_mixture_the_stems_are_the_same_files(
+    built: Path, few: Collection, kits: tuple[Kit, ...], tmp_path: Path, stems: str
+) -> None:
+    settings = RenderSettings(stems=stems, mixture=False)  # type: ignore[arg-type]
+    assert build_into(tmp_path / "d", few, kits[:1], settings, limit=1) == []
+    ((row, folder),) = tracks(tmp_path / "d")
+    assert {path.name for path in folder.iterdir()} == {*(PIECES if stems == "nine" else STEMS)}
+    assert verify(tmp_path / "d", show_progress=False) == []
+    whole = pcm_of(built / manifest.track_folder(row), row, "flac")
+    for name, samples in pcm_of(folder, row, "flac").items():
+        if name in whole:
+            np.testing.assert_array_equal(samples, whole[name])
 
 
 def test_stems_sum_to_mixture_exactly_on_every_track(built: Path) -> None:

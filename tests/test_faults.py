@@ -31,6 +31,7 @@ from small_builds import (
     write_noise_kit,
 )
 
+from stemgmd_build import manifest
 from stemgmd_build.performances import Collection
 from stemgmd_build.verify import verify
 
@@ -145,9 +146,12 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     """The terminal sends Ctrl-C to every process of the group, workers that start included."""
     arguments = ["build", "--gmd", builtin_collection.root, "--kits", KIT, "--workers", 2]
     arguments += ["--split", "validation", "--out"]
-    for delay_sec in (0.3, 1.5):
+    journal = tmp_path / "d" / manifest.JOURNAL
+    for n_tracks in (0, 2):
         process = start([*arguments, tmp_path / "d"])
-        time.sleep(delay_sec)
+        while n_tracks and not (journal.exists() and journal.stat().st_size > 1000):
+            assert process.poll() is None, "the build ended before a second track was written"
+            time.sleep(0.001)
         os.killpg(process.pid, signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
         assert process.returncode == 130, stderr

@@ -189,6 +189,24 @@ def test_a_sum_that_is_off_by_one_step_is_found(dataset: Path) -> None:
     assert any("hihat is not the exact sum of hihat_closed, hihat_open" in line for line in found)
 
 
+def test_stems_whose_sum_clips_are_found_where_no_mixture_is_written(dataset: Path) -> None:
+    files = manifest.read_manifest(dataset)
+    for row in manifest.read_metadata(dataset):
+        path = dataset / manifest.track_folder(row) / "mixture" / f"{row['name']}.flac"
+        path.unlink()
+        del files[path.relative_to(dataset).as_posix()]
+    settings = manifest.read_settings(dataset)
+    settings["render"]["mixture"] = False
+    (dataset / "dataset.json").write_text(json.dumps(settings))
+    manifest.write_whole(dataset / "manifest.jsonl", manifest.manifest_text(files.values()))
+    sign(dataset, dataset / "dataset.json")
+    assert faults(dataset) == []
+    path = file_of(dataset, "hihat_closed")
+    rewrite(path, lambda pcm: np.clip(pcm.astype(int) + 32767, -32768, 32767).astype(np.int16))
+    sign(dataset, path)
+    assert any("the sum of its 9 stems clips" in line for line in faults(dataset))
+
+
 def test_a_five_stem_that_is_not_its_pieces_is_found(dataset: Path) -> None:
     path = file_of(dataset, "toms")
     rewrite(path, one_step)

@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     add("--format", choices=("flac", "wav"), default="flac", help="default: flac")
     add("--stems", choices=("nine", "five", "both"), default="nine", help="default: nine")
+    add("--mixture", action=argparse.BooleanOptionalAction, default=True,
+        help="write the mixture beside its stems (default); --no-mixture: a third less disk and "
+        "time, for readers that sum the stems, as ours do")  # fmt: skip
     add("--articulations", choices=("nine", "full"), default="nine",
         help="one sound a piece, as StemGMD (default), or the kit's finer ones")  # fmt: skip
     add("--choke", action=argparse.BooleanOptionalAction, default=True,
@@ -74,7 +77,9 @@ def main(argv: list[str]) -> int:
             f"{' '.join(missing)}` downloads them, or choose others with --kits"
         )
     say(f"performances: {collection.source} ({collection.root}), {len(performances)} chosen")
-    settings = RenderSettings(options.format, options.stems, options.articulations, options.choke)
+    settings = RenderSettings(
+        options.format, options.stems, options.articulations, options.choke, options.mixture
+    )
     with build.locked(options.out):
         plan = build.make_plan(
             options.out, collection, performances, kits, settings, gain_db=options.gain_db

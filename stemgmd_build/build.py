@@ -35,7 +35,7 @@ from stemgmd_build.workers import DISK_FULL, DiskFullError, Outcome, run_here, r
 
 # What the forecast is made from, measured over all of GMD: FLAC bytes a second of a whole set of
 # stems and of a mixture, on the average of the ten default kits, and how long tracks ring on.
-_FLAC_STEMS_BYTES: Final = 155_000
+_FLAC_STEMS_BYTES: Final = 160_000
 _FLAC_MIXTURE_BYTES: Final = 66_000
 _WAV_BYTES: Final = 4 * SAMPLE_RATE
 _MEAN_TAIL_SEC: Final = 1.6

@@ -27,7 +27,7 @@ from scipy import stats
 from benchmarks.metrics import decibels
 
 N_RESAMPLES: Final = 2000
-N_PERMUTATIONS: Final = 9999
+N_PERMUTATIONS: Final = 99_999
 TAIL: Final = 0.025
 """Each side of the 95 % interval."""
 

@@ -1,0 +1,290 @@
+"""The leaderboard as plain numbers: what tables and the page show, computed once.
+
+A *board* is one view of the results: on unseen or on seen kits. A kit is seen if it is of the
+training side of the catalogue or if the system names it in ``kits_seen``. Only clips that every
+system of the board was scored on count, so that all rows rest on the same pairs; the rest is
+counted in the notes. Systems are ranked within their group by pooled nSDR: what a system is
+given decides the group, and bounds that see the true stems compete with nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from benchmarks.metrics import pool
+from benchmarks.records import StemRecord, SystemRecord
+from benchmarks.results import Results
+from benchmarks.statistics import Average, Comparison, Score, Summary, compare, holm, summarize
+from stemgmd_build.errors import UserError
+from stemgmd_build.taxonomy import STEMS
+
+View = Literal["unseen", "seen"]
+Group = Literal["blind", "score-informed", "oracle"]
+VIEWS: Final[tuple[View, ...]] = ("unseen", "seen")
+GROUPS: Final[dict[Group, str]] = {
+    "blind": "Blind: the mixture alone",
+    "score-informed": "Score-informed: the mixture and the onsets of its hits",
+    "oracle": "Oracle: bounds that see the true stems, not competitors",
+}
+Box = tuple[float, float, float, float, float]
+"""5th, 25th, 50th, 75th and 95th percentile."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column: its field in the records, how pairs are averaged, and what it means."""
+
+    id: str
+    label: str
+    unit: str
+    average: Average
+    higher_is_better: bool
+    digits: int
+    meaning: str
+
+
+_FRAMES: Final = "median over a stem's own active 1 s frames, then median over pairs"
+METRICS: Final = (
+    Metric("nsdr_db", "nSDR", "dB", "mean", True, 2, "nSDR in LarsNet's definition, mean"),
+    Metric("nsdr_mdx_db", "nSDR (MDX)", "dB", "mean", True, 2, "nSDR in the MDX definition, mean"),
+    Metric("si_sdr_db", "SI-SDR", "dB", "median", True, 2,
+           "SI-SDR, median over pairs (a silent estimate scores -inf, which a mean cannot bear)"),
+    Metric("sdr_db", "SDR", "dB", "median", True, 2, f"BSS Eval v4 images SDR, {_FRAMES}"),
+    Metric("isr_db", "ISR", "dB", "median", True, 2, f"BSS Eval v4 images ISR, {_FRAMES}"),
+    Metric("sir_db", "SIR", "dB", "median", True, 2,
+           f"BSS Eval v4 images SIR of stem against rest, {_FRAMES}"),
+    Metric("sar_db", "SAR", "dB", "median", True, 2,
+           f"BSS Eval v4 images SAR of stem against rest, {_FRAMES}"),
+    Metric("leakage_db", "leakage", "dB", "power", False, 1,
+           "level of estimates of absent stems relative to the mixture, mean of powers"),
+    Metric("onset_f", "onset F", "", "mean", True, 3,
+           "F-measure of onsets within 50 ms found in the estimate by one fixed detector, mean"),
+    Metric("onset_f_true", "onset F, true stems", "", "mean", True, 3,
+           "the same detector's F-measure on the true stems: its own ceiling"),
+)  # fmt: skip
+HEADLINE: Final = METRICS[0]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure of the literature, measured on other kits: beside the ranking, never in it."""
+
+    name: str
+    pooled_nsdr_db: float
+    macro_nsdr_db: float | None
+    stems_db: Mapping[str, float]
+    note: str
+
+
+PUBLISHED: Final = (
+    Published(
+        "LarsNet (published weights)",
+        17.70,
+        13.72,
+        {"kick": 27.19, "snare": 21.77, "toms": 9.10, "hihat": 6.43, "cymbals": 4.09},
+        "62.5 times real time on a Titan V, 6.7 on a Xeon E5-2687W",
+    ),
+    Published("factorization baseline, the better", 10.97, None, {}, "NMFD or SAB-NMF"),
+    Published("factorization baseline, the other", 7.24, None, {}, "NMFD or SAB-NMF"),
+)
+PUBLISHED_CAPTION: Final = (
+    "Published on other kits, not ranked: nSDR in dB on StemGMD's own ten kits, which cannot be "
+    "had here, from table 3 of Mezza et al. 2024 (arXiv 2312.09663) as cited second-hand. "
+    "Sources disagree on which factorization baseline is NMFD and which semi-adaptive NMF."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system on a board. ``against``: this system minus the best of its group, None for it.
+
+    ``summaries``: metric id -> averages, without the metrics that have no value. ``kits``: kit
+    -> stem or "all" -> mean nSDR. ``boxes``: metric id -> stem -> percentiles.
+    """
+
+    system: SystemRecord
+    group: Group
+    rank: int
+    summaries: Mapping[str, Summary]
+    against: Comparison | None
+    p_holm: float | None
+    kits: Mapping[str, Mapping[str, float]]
+    boxes: Mapping[str, Mapping[str, Box]]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One view of the results; ``rows`` by group, then rank."""
+
+    view: View
+    rows: tuple[Row, ...]
+    kits: tuple[str, ...]
+    n_clips: int
+    n_performances: int
+    n_pairs: Mapping[str, int]
+    hours: float
+    metrics_version: str
+    notes: tuple[str, ...]
+
+
+def group_of(system: SystemRecord) -> Group:
+    """What a system is given decides whom it competes with."""
+    if "references" in system.inputs:
+        return "oracle"
+    return "score-informed" if "score" in system.inputs else "blind"
+
+
+def make_boards(results: Results) -> tuple[Board, ...]:
+    """The boards that the results hold: unseen kits, then seen ones.
+
+    Raises UserError where the systems of a view have no clip in common, or no stem is present.
+    """
+    boards = (_board(results, view) for view in VIEWS)
+    return tuple(board for board in boards if board)
+
+
+def _board(results: Results, view: View) -> Board | None:
+    seen = {s.system: set(s.kits_seen) for s in results.systems}
+    records = [
+        r for r in results.records
+        if (r.kit_split == "train" or r.kit in seen[r.system]) == (view == "seen")
+    ]  # fmt: skip
+    if not records:
+        return None
+    records, notes = _common(records, view)
+    by_system: dict[str, list[StemRecord]] = defaultdict(list)
+    for record in records:
+        by_system[record.system].append(record)
+    systems = [s for s in results.systems if s.system in by_system]
+    rows = [
+        row
+        for group in GROUPS
+        for row in _ranked(group, [s for s in systems if group_of(s) == group], by_system)
+    ]
+    one = by_system[systems[0].system]
+    clips = {(r.track, r.kit): r.duration_sec for r in one}
+    return Board(
+        view=view,
+        rows=tuple(rows),
+        kits=tuple(sorted({r.kit for r in one})),
+        n_clips=len(clips),
+        n_performances=len({r.track for r in one}),
+        n_pairs={s: sum(r.present for r in one if r.stem == s) for s in STEMS},
+        hours=sum(clips.values()) / 3600,
+        metrics_version=records[0].metrics,
+        notes=(*notes, *results.notes),
+    )
+
+
+def _common(records: Sequence[StemRecord], view: View) -> tuple[list[StemRecord], list[str]]:
+    """The records of clips that every system has whole, and a note on the others."""
+    stems: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for r in records:
+        stems[r.track, r.kit][r.system].add(r.stem)
+    systems = {r.system for r in records}
+    whole = {
+        clip for clip, found in stems.items()
+        if len(found) == len(systems) and all(s >= set(STEMS) for s in found.values())
+    }  # fmt: skip
+    if not whole:
+        counts = {name: sum(name in found for found in stems.values()) for name in systems}
+        few = min(sorted(counts), key=counts.__getitem__)
+        raise UserError(
+            f"no clip on {view} kits was scored whole by all of {', '.join(sorted(systems))} "
+            f"({few} has the fewest, {counts[few]}): run what is missing, or choose with --systems"
+        )
+    kept = [r for r in records if (r.track, r.kit) in whole]
+    if not any(r.present for r in kept):
+        raise UserError(f"no stem is present in any clip on {view} kits: nothing to rank")
+    if len(whole) == len(stems):
+        return kept, []
+    lacking = sorted({name for found in stems.values() for name in systems - set(found)})
+    by = f" (missing from {', '.join(lacking)})" if lacking else ""
+    note = (
+        f"Only the {len(whole)} clips that every system was scored on count; "
+        f"{len(stems) - len(whole)} more{by} are left out."
+    )
+    return kept, [note]
+
+
+def _ranked(
+    group: Group, systems: Sequence[SystemRecord], records: Mapping[str, Sequence[StemRecord]]
+) -> list[Row]:
+    summaries = {s.system: _summaries(records[s.system]) for s in systems}
+    ranked = sorted(systems, key=lambda s: -summaries[s.system][HEADLINE.id].pooled.value)
+    scores = {s.system: scores_of(records[s.system], HEADLINE) for s in ranked}
+    against = [compare(scores[s.system], scores[ranked[0].system]) for s in ranked[1:]]
+    p_values = holm([comparison.p for comparison in against])
+    return [
+        Row(
+            system=system,
+            group=group,
+            rank=place + 1,
+            summaries=summaries[system.system],
+            against=against[place - 1] if place else None,
+            p_holm=p_values[place - 1] if place else None,
+            kits=_kits(records[system.system]),
+            boxes=_boxes(records[system.system]),
+        )
+        for place, system in enumerate(ranked)
+    ]
+
+
+def scores_of(records: Sequence[StemRecord], metric: Metric) -> list[Score]:
+    """The values of a metric: of absent stems for leakage, else of present ones.
+
+    None becomes NaN, which averages count.
+    """
+    chosen = [r for r in records if r.present != (metric.id == "leakage_db")]
+    values = [getattr(record, metric.id) for record in chosen]
+    return [
+        Score(r.track, r.kit, r.stem, math.nan if value is None else value)
+        for r, value in zip(chosen, values, strict=True)
+    ]
+
+
+def _summaries(records: Sequence[StemRecord]) -> dict[str, Summary]:
+    found = {metric: scores_of(records, metric) for metric in METRICS}
+    if all(math.isnan(score.value) for score in found[HEADLINE]):
+        raise UserError(f"{records[0].system} has no {HEADLINE.label} at all: score it again")
+    return {
+        metric.id: summarize(scores, average=metric.average)
+        for metric, scores in found.items()
+        if not all(math.isnan(score.value) for score in scores)
+    }
+
+
+def _kits(records: Sequence[StemRecord]) -> dict[str, dict[str, float]]:
+    by_kit: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for score in scores_of(records, HEADLINE):
+        if not math.isnan(score.value):
+            by_kit[score.kit].append((score.stem, score.value))
+    return {kit: _means(by_kit[kit]) for kit in sorted(by_kit)}
+
+
+def _means(pairs: Sequence[tuple[str, float]]) -> dict[str, float]:
+    pooled = pool(pairs)
+    return {"all": pooled.mean, **{stem.stem: stem.mean for stem in pooled.stems}}
+
+
+def _boxes(records: Sequence[StemRecord]) -> dict[str, dict[str, Box]]:
+    boxes: dict[str, dict[str, Box]] = {}
+    for metric in METRICS:
+        by_stem: dict[str, list[float]] = defaultdict(list)
+        for score in scores_of(records, metric):
+            if not math.isnan(score.value):
+                by_stem[score.stem].append(score.value)
+        boxes[metric.id] = {stem: _box(by_stem[stem]) for stem in STEMS if by_stem[stem]}
+    return boxes
+
+
+def _box(values: Sequence[float]) -> Box:
+    """Nearest ranks: between -inf and a number there is nothing to interpolate."""
+    p5, p25, p50, p75, p95 = np.percentile(values, (5, 25, 50, 75, 95), method="nearest")
+    return float(p5), float(p25), float(p50), float(p75), float(p95)

@@ -1,0 +1,250 @@
+"""The leaderboard as tables of plain words: what each shows, and captions that say on what.
+
+`benchmarks.markup` lays them out as Markdown and LaTeX, `benchmarks.tidy` writes the numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.board import (
+    GROUPS,
+    HEADLINE,
+    METRICS,
+    PUBLISHED,
+    PUBLISHED_CAPTION,
+    Board,
+    Group,
+    Metric,
+    Row,
+)
+from benchmarks.records import SystemRecord
+from benchmarks.results import Results
+from benchmarks.statistics import N_PERMUTATIONS, N_RESAMPLES, Estimate
+from stemgmd_build.taxonomy import STEM_ABBREVIATIONS, STEMS
+
+DASH: Final = "\N{EN DASH}"
+"""Stands for a value that is not defined or not there."""
+
+FEW: Final = 10
+"""Intervals from fewer performances are marked: so few clusters say little of the spread."""
+
+INTERVALS: Final = (
+    f"In brackets: 95 % percentile intervals by bootstrap over performances, all kits' clips of a "
+    f"performance together ({N_RESAMPLES:,} resamples, fixed seed); "
+    f"† marks those of fewer than {FEW} performances."
+)
+TESTS: Final = (
+    "Δ: mean paired difference to the best of the group; p: two-sided sign-flip permutation test "
+    f"over performances ({N_PERMUTATIONS:,} permutations), Holm-corrected within the group."
+)
+POOLING: Final = (
+    "all: every (clip, present stem) pair, as the paper pools; macro: mean over the stems' values."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. The first ``n_text`` columns are words, the others numbers."""
+
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_text: int = 1
+
+
+def make_tables(results: Results, boards: Sequence[Board]) -> list[Table]:
+    """Every table of the report, in order of reading."""
+    tables = []
+    for board in boards:
+        tables += _board_tables(board, describe_data(board, results))
+    return [*tables, _systems_table(results), published_table()]
+
+
+def describe_data(board: Board, results: Results) -> str:
+    """What a board rests on: clips, kits, pairs, data source, metric version, in sentences."""
+    pairs = ", ".join(f"{STEM_ABBREVIATIONS[s]} {n}" for s, n in board.n_pairs.items())
+    source = describe_runs(results)
+    return (
+        f"{board.view.capitalize()} kits ({', '.join(board.kits)}): {board.n_clips} clips, "
+        f"{board.n_performances} performances, {board.hours:.2f} h; "
+        f"{sum(board.n_pairs.values())} (clip, present stem) pairs ({pairs}). "
+        f"{source}{describe_machines(board)}Metrics version {board.metrics_version}."
+        + "".join(f" {note}" for note in board.notes)
+    )
+
+
+def describe_runs(results: Results) -> str:
+    """Where the audio came from, as far as run.json tells it; the words of each run once."""
+    told = [
+        ", ".join(f"{key} {_words(run[key])}" for key in ("source", "split") if run.get(key))
+        for run in results.runs
+    ]
+    said = "; ".join(dict.fromkeys(text for text in told if text))
+    return f"Data: {said}. " if said else ""
+
+
+def describe_machines(board: Board) -> str:
+    """The machines on which the board's systems were timed."""
+    machines = dict.fromkeys(filter(None, (machine(row.system) for row in board.rows)))
+    return f"Machine: {'; '.join(machines)}. " if machines else ""
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _board_tables(board: Board, data: str) -> list[Table]:
+    place = f"on {board.view} kits"
+    tables = []
+    for group in _groups(board):
+        rows = [row for row in board.rows if row.group == group]
+        label = GROUPS[group]
+        tables.append(
+            Table(
+                f"nSDR {place}. {label}",
+                f"{HEADLINE.meaning}, dB. {POOLING} {INTERVALS} {TESTS} {data}",
+                ("#", "system", "all", "macro", *STEM_ABBREVIATIONS.values(), "Δ", "p"),
+                tuple(_headline(row) for row in rows),
+                n_text=2,
+            )
+        )
+    tables.append(
+        Table(
+            f"Further metrics {place}",
+            f"Over all pairs. {'; '.join(f'{m.label}: {m.meaning}' for m in METRICS[1:])}. {data}",
+            ("system", "given", *(m.label for m in METRICS[1:])),
+            tuple(_further(row) for row in board.rows),
+            n_text=2,
+        )
+    )
+    tables += [_kit_table(row, place, data) for row in board.rows]
+    return tables
+
+
+def _groups(board: Board) -> list[Group]:
+    return list(dict.fromkeys(row.group for row in board.rows))
+
+
+def _headline(row: Row) -> tuple[str, ...]:
+    summary = row.summaries[HEADLINE.id]
+    stems = [summary.stems.get(stem) for stem in STEMS]
+    against = row.against
+    return (
+        str(row.rank),
+        row.system.name,
+        estimate_text(summary.pooled, HEADLINE),
+        estimate_text(summary.macro, HEADLINE),
+        *(estimate_text(stem, HEADLINE) for stem in stems),
+        "" if against is None
+        else f"{number(against.difference, 2)} [{number(against.low, 2)}, "
+             f"{number(against.high, 2)}]",
+        "" if row.p_holm is None else p_text(row.p_holm),
+    )  # fmt: skip
+
+
+def _further(row: Row) -> tuple[str, ...]:
+    cells = []
+    for metric in METRICS[1:]:
+        summary = row.summaries.get(metric.id)
+        cells.append(estimate_text(summary.pooled if summary else None, metric))
+    return (row.system.name, " + ".join(row.system.inputs), *cells)
+
+
+def _kit_table(row: Row, place: str, data: str) -> Table:
+    return Table(
+        f"Kit by stem {place}: {row.system.name}",
+        f"{HEADLINE.meaning}, dB; {row.system.name} is given {' + '.join(row.system.inputs)}. "
+        f"{POOLING} {data}",
+        ("kit", *STEM_ABBREVIATIONS.values(), "all"),
+        tuple(
+            (kit, *(number(values.get(key, math.nan), 2) for key in (*STEMS, "all")))
+            for kit, values in row.kits.items()
+        ),
+    )
+
+
+def _systems_table(results: Results) -> Table:
+    return Table(
+        "Systems",
+        "Real-time ratio: seconds of audio over seconds of wall clock of the separation alone, "
+        "after a warm-up, median of five runs on one clip of 60 s. A dash: not measured.",
+        ("system", "id", "given", "trained on", "licence", "machine", "parameters",
+         "real-time ratio", "peak memory", "revision"),
+        tuple(
+            (
+                s.name,
+                s.system,
+                " + ".join(s.inputs),
+                s.trained_on,
+                s.licence,
+                machine(s) or DASH,
+                f"{s.n_parameters:,}",
+                DASH if s.real_time_ratio is None else f"{s.real_time_ratio:.3g}",
+                DASH if s.peak_memory_bytes is None else f"{s.peak_memory_bytes / 2**20:,.0f} MiB",
+                s.revision,
+            )
+            for s in results.systems
+        ),
+        n_text=6,
+    )  # fmt: skip
+
+
+def machine(system: SystemRecord) -> str:
+    """Device, threads and number format in words; empty where nothing was measured."""
+    threads = f"{system.n_threads} threads" if system.n_threads else ""
+    return ", ".join(filter(None, (system.device_name or system.device, threads, system.dtype)))
+
+
+def published_table() -> Table:
+    """The paper's figures."""
+    return Table(
+        "Published on other kits",
+        PUBLISHED_CAPTION,
+        ("system", "note", "all", "macro", *STEM_ABBREVIATIONS.values()),
+        tuple(
+            (
+                p.name,
+                p.note,
+                number(p.pooled_nsdr_db, 2),
+                DASH if p.macro_nsdr_db is None else number(p.macro_nsdr_db, 2),
+                *(number(p.stems_db.get(stem, math.nan), 2) for stem in STEMS),
+            )
+            for p in PUBLISHED
+        ),
+        n_text=2,
+    )
+
+
+def number(value: float, digits: int) -> str:
+    """A value to read: a true minus, an infinity sign, a dash for what is not defined."""
+    if math.isnan(value):
+        return DASH
+    text = "∞" if math.isinf(value) else f"{abs(value):.{digits}f}"
+    return f"\N{MINUS SIGN}{text}" if value < 0 and text.strip("0.") else text
+
+
+def estimate_text(estimate: Estimate | None, metric: Metric) -> str:
+    """A value with its interval and how many of its pairs were infinite or undefined."""
+    if estimate is None:
+        return DASH
+    text = number(estimate.value, metric.digits)
+    if not math.isnan(estimate.low):
+        low, high = (number(x, metric.digits) for x in (estimate.low, estimate.high))
+        text += f" [{low}, {high}]" + ("†" if estimate.n_performances < FEW else "")
+    asides = [
+        f"{count} {word}"
+        for count, word in ((estimate.n_infinite, "infinite"), (estimate.n_undefined, "undefined"))
+        if count
+    ]
+    return (
+        f"{text} ({', '.join(asides)} of {estimate.n + estimate.n_undefined})" if asides else text
+    )
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,276 @@
+"""The report's tables: their numbers, their words and their escapes."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_results import KITS, SHAPES, records, systems, write_results
+
+from benchmarks.board import HEADLINE, METRICS, Board, group_of, make_boards
+from benchmarks.markup import latex, markdown, to_latex, to_markdown
+from benchmarks.metrics import pool, pool_leakage_db
+from benchmarks.records import RECORDS, SYSTEMS, to_line
+from benchmarks.results import Results, read_results
+from benchmarks.tables import Table, describe_data, make_tables, number, published_table
+from benchmarks.tidy import averages_csv, comparisons_csv
+from stemgmd_build.errors import UserError
+from stemgmd_build.taxonomy import STEMS
+
+BOTH = {"avl-black-pearl": "test", "millo-2": "train"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = tmp_path_factory.mktemp("results")
+    return read_results([write_results(folder, records(12, BOTH))])
+
+
+@pytest.fixture(scope="module")
+def boards(results: Results) -> tuple[Board, ...]:
+    return make_boards(results)
+
+
+def values(results: Results, system: str, split: str, field: str) -> list[tuple[str, float]]:
+    found = [
+        (r.stem, getattr(r, field))
+        for r in results.records
+        if r.system == system and r.kit_split == split and r.present
+    ]
+    return [(stem, math.nan if value is None else value) for stem, value in found]
+
+
+def test_numbers_equal_those_of_pool(results: Results, boards: tuple[Board, ...]) -> None:
+    frame = pd.read_csv(io.StringIO(averages_csv(boards)))
+    for view, split in (("unseen", "test"), ("seen", "train")):
+        for metric in METRICS:
+            if metric.average == "power":
+                continue
+            for system in ("nmfd", "larsnet-small", "ideal-ratio"):
+                expected = pool(values(results, system, split, metric.id))
+                rows = frame[
+                    (frame["view"] == view) & (frame["system"] == system) & (frame["kit"] == "all")
+                    & (frame["metric"] == metric.id)
+                ].set_index("stem")["value"]  # fmt: skip
+                median = metric.average == "median"
+                assert rows["all"] == pytest.approx(expected.median if median else expected.mean)
+                macro = expected.macro_median if median else expected.macro_mean
+                assert rows["macro"] == pytest.approx(macro)
+                for stem in expected.stems:
+                    value = stem.median if median else stem.mean
+                    assert rows[stem.stem] == pytest.approx(value)
+
+
+def test_leakage_is_of_absent_stems_alone(results: Results, boards: tuple[Board, ...]) -> None:
+    row = next(r for r in boards[0].rows if r.system.system == "nmfd")
+    absent = [
+        r.leakage_db
+        for r in results.records
+        if r.system == "nmfd" and r.kit_split == "test" and r.leakage_db is not None
+    ]
+    assert row.summaries["leakage_db"].pooled.value == pytest.approx(pool_leakage_db(absent))
+    assert row.summaries["leakage_db"].pooled.n == len(absent)
+
+
+def test_the_csv_keeps_every_digit_infinities_and_blanks(boards: tuple[Board, ...]) -> None:
+    frame = pd.read_csv(io.StringIO(averages_csv(boards)))
+    row = boards[0].rows[0]
+    chosen = frame[(frame["view"] == boards[0].view) & (frame["system"] == row.system.system)]
+    pooled = chosen[(chosen["metric"] == "nsdr_db") & (chosen["stem"] == "all")]
+    value = pooled[pooled["kit"] == "all"]["value"].item()
+    assert value == pytest.approx(row.summaries["nsdr_db"].pooled.value, rel=1e-15)
+    zero = frame[(frame["system"] == "zero") & (frame["metric"] == "si_sdr_db")]
+    assert (zero["value"] == -math.inf).all()
+    assert (zero["n_infinite"] == zero["n_pairs"]).all()
+    assert not ((frame["system"] == "zero") & (frame["metric"] == "sir_db")).any()
+    compared = pd.read_csv(io.StringIO(comparisons_csv(boards)))
+    assert len(compared) == 2 * (len(SHAPES) - 3)  # two views, three groups with a best each
+    assert compared["p_holm"].between(0, 1).all()
+    assert (compared["p_holm"] >= compared["p"]).all()
+
+
+def test_seen_kits_and_unseen_kits_stand_apart(boards: tuple[Board, ...]) -> None:
+    assert [(b.view, b.kits) for b in boards] == [
+        ("unseen", ("avl-black-pearl",)),
+        ("seen", ("millo-2",)),
+    ]
+
+
+def test_a_kit_that_a_system_has_seen_is_seen_whatever_its_split(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, (r for r in records(4) if r.system == "nmfd"))
+    line = replace(next(s for s in systems() if s.system == "nmfd"), kits_seen=("colombo",))
+    (folder / SYSTEMS).write_text(to_line(line))
+    unseen, seen = make_boards(read_results([folder]))
+    assert set(unseen.kits) == set(KITS) - {"colombo"}
+    assert seen.kits == ("colombo",)
+
+
+def test_groups_are_ranked_apart_and_bounds_are_no_competitors(boards: tuple[Board, ...]) -> None:
+    for board in boards:
+        for group in ("blind", "score-informed", "oracle"):
+            rows = [row for row in board.rows if row.group == group]
+            assert [row.rank for row in rows] == list(range(1, len(rows) + 1))
+            heights = [row.summaries[HEADLINE.id].pooled.value for row in rows]
+            assert heights == sorted(heights, reverse=True)
+            assert all(group_of(row.system) == group for row in rows)
+
+
+def test_captions_say_what_a_table_rests_on(results: Results, boards: tuple[Board, ...]) -> None:
+    for table in make_tables(results, boards):
+        if " kits" not in table.title or "Published" in table.title:
+            continue
+        for word in ("12 clips, 12 performances", "pairs (KD", "Metrics version 1", "synthetic"):
+            assert word in table.caption
+    headline = make_tables(results, boards)[0].caption
+    for word in ("LarsNet's definition", "bootstrap over performances", "Holm", "Example CPU"):
+        assert word in headline
+
+
+def test_intervals_of_few_performances_are_marked(
+    results: Results, boards: tuple[Board, ...]
+) -> None:
+    table = make_tables(results, boards)[0]
+    toms, kick = (table.header.index(stem) for stem in ("TT", "KD"))
+    assert all(row[toms].endswith("]†") for row in table.rows)
+    assert not any("†" in row[kick] for row in table.rows)
+
+
+def test_published_figures_are_not_ranked() -> None:
+    table = published_table()
+    assert [row[2] for row in table.rows] == ["17.70", "10.97", "7.24"]
+    assert table.rows[0][3:] == ("13.72", "27.19", "21.77", "9.10", "6.43", "4.09")
+    assert "not ranked" in table.caption
+    assert "#" not in table.header
+
+
+def test_clips_that_not_all_were_scored_on_are_left_out_and_counted(tmp_path: Path) -> None:
+    lines = [
+        r for r in records(6)
+        if not (r.system == "nmfd" and r.track.endswith(("/4", "/5")))
+        and not (r.system == "zero" and r.track.endswith("/0") and r.stem == "snare")
+    ]  # fmt: skip
+    results = read_results([write_results(tmp_path, iter(lines))])
+    (board,) = make_boards(results)
+    assert board.n_performances == 3
+    assert "Only the 12 clips" in describe_data(board, results)
+    assert "12 more (missing from nmfd)" in describe_data(board, results)
+    for row in board.rows:
+        assert row.summaries[HEADLINE.id].pooled.n == sum(board.n_pairs.values())
+
+
+def test_nothing_in_common_is_one_line(tmp_path: Path) -> None:
+    lines = [r for r in records(2) if (r.system == "nmfd") == r.track.endswith("/0")]
+    with pytest.raises(UserError, match="no clip on unseen kits was scored whole by all of"):
+        make_boards(read_results([write_results(tmp_path, iter(lines))]))
+
+
+def test_unlike_records_are_refused_and_latest_chooses(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, records(2))
+    old = [replace(r, metrics="0") for r in records(2)]
+    new = (folder / RECORDS).read_text()
+    (folder / RECORDS).write_text("".join(map(to_line, old)) + new)
+    with pytest.raises(UserError, match=r"several metric versions \(0, 1\).*--latest"):
+        read_results([folder])
+    chosen = read_results([folder], latest_only=True)
+    assert {r.metrics for r in chosen.records} == {"1"}
+    assert f"{len(old)} records of metric versions other than 1 are left out." in chosen.notes
+    other = [replace(r, data="other") for r in records(2) if r.track.endswith("/1")]
+    (folder / RECORDS).write_text(new + "".join(map(to_line, other)))
+    with pytest.raises(UserError, match=r"4 tracks were scored on several renderings.*--latest"):
+        read_results([folder])
+    kept = read_results([folder], latest_only=True)
+    assert {r.data for r in kept.records if r.track.endswith("/1")} == {"other"}
+
+
+def test_earlier_revisions_are_left_out_with_a_note(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, records(2))
+    old = "".join(to_line(replace(r, revision="0")) for r in records(2) if r.system == "nmfd")
+    (folder / RECORDS).write_text(old + (folder / RECORDS).read_text())
+    results = read_results([folder])
+    assert {s.revision for s in results.systems} == {"1"}
+    assert results.notes == ("40 records of earlier revisions of systems are left out.",)
+
+
+def test_folders_merge_and_compressed_records_are_read(tmp_path: Path) -> None:
+    import gzip
+
+    one = write_results(tmp_path / "one", (r for r in records(3) if r.system == "nmfd"))
+    two = write_results(tmp_path / "two", (r for r in records(3) if r.system != "nmfd"))
+    with gzip.open(two / f"{RECORDS}.gz", "wt") as file:
+        file.write((two / RECORDS).read_text())
+    (two / RECORDS).unlink()
+    merged = read_results([one, two])
+    assert len(merged.records) == len(list(records(3)))
+    assert {s.system for s in merged.systems} == {name for name, *_ in SHAPES}
+    assert [r.system for r in read_results([one, two], wanted=["zero"]).systems] == ["zero"]
+
+
+def test_bad_folders_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no folder"):
+        read_results([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match="holds no records"):
+        read_results([tmp_path])
+    folder = write_results(tmp_path / "run", records(1))
+    with pytest.raises(UserError, match="no records of wonder; there are mixture"):
+        read_results([folder], wanted=["wonder"])
+    (folder / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run\.json cannot be read"):
+        read_results([folder])
+    (folder / "run.json").unlink()
+    (folder / SYSTEMS).write_text("")
+    with pytest.raises(UserError, match="says nothing of mixture, revision 1"):
+        read_results([folder])
+
+
+def test_latex_is_balanced_and_escaped(results: Results, boards: tuple[Board, ...]) -> None:
+    hostile = Table("50 % & more_{x} $y$ \\end #1 ~ ^", "A\nB", ("a", "b"), (("[1]", "−∞ < 2"),))
+    source = to_latex([*make_tables(results, boards), hostile])
+    assert source.count(r"\begin{tabular}") == source.count(r"\end{tabular}") > 10
+    assert source.count(r"\begin{table*}") == source.count(r"\end{table*}")
+    assert source.count(r"\toprule") == source.count(r"\bottomrule") == source.count(r"\midrule")
+    bare = re.sub(r"\\.", "", source)  # without escaped characters
+    depth = 0
+    for character in bare:
+        depth += (character == "{") - (character == "}")
+        assert depth >= 0
+    assert depth == 0
+    assert bare.count("$") % 2 == 0
+    body = [line for line in source.splitlines() if line.endswith(r" \\")]
+    for line in body:
+        assert not re.search(r"(?<!\\)[%#_]", line)
+    assert latex("50 % & a_b") == r"50 \% \& a\_b"
+    assert r"{[1]} & {$-$$\infty$ $<$ 2} \\" in source
+    for line in source.splitlines():  # as many cells as columns
+        if line.startswith(r"\begin{tabular}"):
+            n_columns = len(line.removeprefix(r"\begin{tabular}").strip("{}"))
+        if line in body:
+            assert len(re.split(r"(?<!\\) & ", line)) == n_columns
+
+
+def test_markdown_shows_names_as_they_are(results: Results, boards: tuple[Board, ...]) -> None:
+    document = to_markdown(make_tables(results, boards), "Title")
+    for block in re.split(r"\n\n", document):
+        if block.startswith("|"):
+            counts = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+            assert len(counts) == 1
+    assert markdown("a|b <script> *x* `y`\n[z](u)") == (r"a\|b &lt;script&gt; \*x\* \`y\` \[z\](u)")
+
+
+def test_numbers_read_well() -> None:
+    minus = "\N{MINUS SIGN}"
+    assert number(-0.004, 2) == "0.00"
+    assert number(-1.5, 2) == f"{minus}1.50"
+    assert number(-math.inf, 2) == f"{minus}∞"
+    assert number(math.nan, 2) == "\N{EN DASH}"
+
+
+def test_every_stem_of_the_taxonomy_has_its_column(boards: tuple[Board, ...]) -> None:
+    for row in boards[0].rows:
+        assert set(row.summaries[HEADLINE.id].stems) == set(STEMS)
+        for kit in row.kits.values():
+            assert set(kit) == {"all", *STEMS}

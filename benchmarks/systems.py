@@ -1,0 +1,95 @@
+"""The registry: which systems the benchmark knows, none of them imported before it is asked for.
+
+Systems of other packages register under the entry-point group ``stemgmd.systems``
+(:mod:`baselines.system` says how). A name of ours cannot be taken by another package, and a
+package whose entry is broken is named when that system is loaded; the listing never breaks.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, Final
+
+from baselines.system import System, SystemInfo
+from stemgmd_build.errors import UserError
+
+GROUP: Final = "stemgmd.systems"
+
+SYSTEMS: Final[dict[str, str]] = {
+    "mixture": "baselines.systems:make_mixture",
+    "zero": "baselines.systems:make_zero",
+    "ideal-binary": "baselines.systems:make_ideal_binary",
+    "ideal-ratio": "baselines.systems:make_ideal_ratio",
+    "magnitude": "baselines.systems:make_magnitude",
+    "phase-sensitive": "baselines.systems:make_phase_sensitive",
+    "nmf-fixed": "baselines.systems:make_nmf_fixed",
+    "nmf-sab": "baselines.systems:make_nmf_sab",
+    "nmfd": "baselines.systems:make_nmfd",
+    "nmfd-score-informed": "baselines.systems:make_nmfd_score_informed",
+}
+"""Id -> "module:factory"; a factory takes the torch device and gives the system."""
+
+
+def available() -> tuple[str, ...]:
+    """Ids of all systems: ours, then those of other packages by name. Nothing is imported."""
+    others = {entry.name for entry in metadata.entry_points(group=GROUP)}
+    return (*SYSTEMS, *sorted(others - set(SYSTEMS)))
+
+
+def load(system: str, device: str = "cpu") -> System:
+    """Import and make one system.
+
+    Args:
+        system: one of :func:`available`.
+        device: as torch names it ("cpu", "cuda:0").
+
+    Raises:
+        UserError: there is no such system, its package is broken, or the device is not there.
+    """
+    if system in SYSTEMS:
+        module, _, name = SYSTEMS[system].partition(":")
+        made: System = getattr(importlib.import_module(module), name)(device)
+        return made
+    entries = list(metadata.entry_points(group=GROUP, name=system))
+    if not entries:
+        raise UserError(f"no system {system!r}; there are {', '.join(available())}")
+    if len({entry.value for entry in entries}) > 1:
+        values = " and ".join(sorted(_origin(entry) for entry in entries))
+        raise UserError(f"two packages register a system {system!r}: {values}; remove one")
+    return _checked(system, entries[0], device)
+
+
+def _checked(system: str, entry: metadata.EntryPoint, device: str) -> System:
+    """What another package's entry point makes, if it is a system of that id.
+
+    Whatever its code raises is the package's fault and not the user's: one line that names it.
+    """
+    try:
+        factory: Callable[[str], Any] = entry.load()
+        made = factory(device)
+        info = made.info
+        problem = _problem(system, made, info)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        words = " ".join(str(error).split())
+        problem = f"it raises {type(error).__name__}: {words}"
+    if problem:
+        raise UserError(f"the system {system!r} of {_origin(entry)} is broken: {problem}")
+    checked: System = made
+    return checked
+
+
+def _problem(system: str, made: Any, info: Any) -> str:
+    if not isinstance(info, SystemInfo):
+        return "its info is no SystemInfo"
+    if info.id != system:
+        return f"it calls itself {info.id!r}"
+    return "" if callable(getattr(made, "separate", None)) else "it has no method separate"
+
+
+def _origin(entry: metadata.EntryPoint) -> str:
+    package = entry.dist.name if entry.dist else "an unknown package"
+    return f"{package} ({entry.value})"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,6 +15,9 @@ from stemgmd_build.taxonomy import PIECES, STEMS
 
 Score = Mapping[str, Sequence[float]]
 """Piece -> onsets of its hits in seconds."""
+
+LOUDEST: Final = 1e6
+"""Samples beyond that are no audio, and their powers might overflow."""
 
 
 def checked_mixture(inputs: Inputs) -> Audio:
@@ -52,9 +57,10 @@ def _checked_audio(audio: Audio, name: str, *, n_dims: int) -> Audio:
             f"{name}: float samples of one channel or two are needed, "
             f"not {array.dtype} of shape {array.shape}"
         )
-    # by channel: the flags of all stems of a long file would fill memory
-    if not all(np.isfinite(channel).all() for channel in array.reshape(-1, array.shape[-1])):
-        raise UserError(f"{name}: a sample is NaN or infinite")
+    # a channel at a time: flags for all stems of a long file would fill memory
+    channels = array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
+    if not all(np.isfinite(c).all() and np.abs(c).max(initial=0.0) <= LOUDEST for c in channels):
+        raise UserError(f"{name}: a sample is NaN, infinite or above {LOUDEST:g} times full scale")
     return array.astype(np.float32, copy=False)
 
 

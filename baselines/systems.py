@@ -118,8 +118,7 @@ def factorize_block(
     start = None
     if score is not None:
         start = start_from_score(score, templates, settings, spectrogram.shape[-1])
-        level = spectrogram.sum() / start.sum().clamp_min(1e-30)
-        start = start.to(spectrogram) * level
+        start = start.to(spectrogram) * (spectrogram.sum() / start.sum().clamp_min(1.0))
     found = nmfd.factorize(spectrogram, templates.values, settings.factorization, activations=start)
     parts = nmfd.stem_magnitudes(found, templates.stem_of_component, len(STEMS))[0]
     masks = soft_masks(parts, settings.mask_exponent)

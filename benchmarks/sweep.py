@@ -5,10 +5,9 @@ clip on a kit is separated with templates from kits of other families, as a kit 
 heard will be. The criterion was fixed beforehand: nSDR pooled over all (clip, present stem)
 pairs, the paper's headline; the mean over stems is recorded beside it.
 
-Settings are tried one axis at a time from a start (`AXES`), each axis from the best so far; a
-second round would start from there. Of an axis the best wins, unless another is within
-`KNEE_DB` of it and takes at most `KNEE_TIME` of the time; settings slower than `SLOWEST` x real
-time on one core cannot win. Every setting that is tried is a row of ``sweep.csv``, written at
+Settings are tried one axis at a time from a start, each axis from the best so far; axes that
+hang together with what was chosen after them come twice (`AXES`). Which value wins is a rule of
+:mod:`benchmarks.sweep_table`. Every setting that is tried is a row of ``sweep.csv``, written at
 once; rows that are there are not computed again.
 """
 
@@ -58,34 +57,44 @@ STARTS: Final = {
 
 Axis = tuple[str, tuple[Any, ...]]
 
-_TEMPLATE_AXES: Final[tuple[Axis, ...]] = (
-    ("template_sec", (0.1, 0.23, 0.46, 0.93)),
-    ("n_fft", (2048, 4096)),
-)
+_FFT: Final[Axis] = ("n_fft", (2048, 4096))
+_LENGTHS: Final[Axis] = ("template_sec", (0.1, 0.23, 0.46, 0.93))
 _NMF_AXES: Final[tuple[Axis, ...]] = (
-    *_TEMPLATE_AXES,
+    _LENGTHS,
+    _FFT,
     ("attack_frames", (0, 4, 8)),
     ("n_variants", (1, 2, 4, 8)),
     ("mask_exponent", (1.0, 1.5, 2.0, 3.0)),
 )
+_NMFD_AXES: Final[tuple[Axis, ...]] = (
+    _LENGTHS,
+    _FFT,
+    ("adaptation", ("fixed", "semi", "joint", "free")),
+)
 AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
-    "nmf-fixed": (*_NMF_AXES, ("n_iterations", (25, 50, 100))),
-    "nmf-sab": (*_NMF_AXES, ("adaptation_power", (1.0, 2.0, 4.0, 8.0)), ("n_iterations", (25, 50))),
+    "nmf-fixed": (*_NMF_AXES, ("n_iterations", (25, 50, 100, 200))),
+    "nmf-sab": (
+        *_NMF_AXES,
+        ("adaptation_power", (1.0, 2.0, 4.0, 8.0, 16.0)),
+        ("n_iterations", (25, 50, 100)),
+    ),
     "nmfd": (
-        *_TEMPLATE_AXES,
-        ("adaptation", ("fixed", "semi", "joint", "free")),
+        *_NMFD_AXES,
         ("n_variants", (1, 2, 3)),
         ("mask_exponent", (1.0, 2.0, 3.0)),
-        ("n_iterations", (15, 30, 60)),
+        ("adaptation_power", (2.0, 4.0, 8.0, 16.0)),
+        _LENGTHS,
+        _FFT,
+        ("n_iterations", (15, 30, 60, 120)),
     ),
     "nmfd-score-informed": (
-        *_TEMPLATE_AXES,
-        ("adaptation", ("fixed", "semi", "joint", "free")),
+        *_NMFD_AXES,
         ("decay_sec", (0.0, 0.1, 0.3, 1.0)),
         ("elsewhere", (0.0, 1e-3)),
         ("n_variants", (1, 2)),
         ("mask_exponent", (1.0, 2.0, 3.0)),
-        ("n_iterations", (15, 30, 60)),
+        _LENGTHS,
+        ("n_iterations", (15, 30, 60, 120)),
     ),
 }
 """System -> what is tried, in order."""

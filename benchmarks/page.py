@@ -1,0 +1,161 @@
+"""The leaderboard as one static page that opens from disk.
+
+Styles, scripts and data stand inside index.html; only clips (`benchmarks.clips`) lie beside it
+and are loaded when one is chosen. The data is JSON in a script element, with every character
+escaped that could end it; the page's scripts put names into the document as text only.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from string import Template
+from typing import Any, Final
+
+from benchmarks import tables
+from benchmarks.board import GROUPS, METRICS, Board, Row, group_of
+from benchmarks.clips import Clip
+from benchmarks.records import SystemRecord
+from benchmarks.results import Results
+from benchmarks.statistics import Estimate, Summary
+from stemgmd_build.taxonomy import STEM_ABBREVIATIONS, STEMS
+
+TITLE: Final = "Drum stem separation: the leaderboard"
+GUIDE: Final = """\
+Higher is better, but for leakage. nSDR in dB: how far a stem's error lies below the stem, where the stem is struck.
+Systems are ranked within their group: blind ones see the mixture alone, oracles the true stems: bounds, no rivals.
+In brackets, 95 % intervals over performances; click a heading to sort, scroll the table sideways for more."""
+_SCRIPTS: Final = ("page.js", "page_charts.js", "page_player.js")
+
+
+def make_page(results: Results, boards: Sequence[Board], clips: Sequence[Clip]) -> str:
+    """The whole of index.html."""
+    facts = {
+        "stems": [{"id": stem, "short": STEM_ABBREVIATIONS[stem]} for stem in STEMS],
+        "few": tables.FEW,
+        "metrics": [
+            {"id": m.id, "label": m.label, "unit": m.unit, "higher": m.higher_is_better,
+             "digits": m.digits, "meaning": m.meaning}
+            for m in METRICS
+        ],
+        "groups": [{"id": group, "label": label} for group, label in GROUPS.items()],
+        "systems": [_system(system) for system in results.systems],
+        "boards": [_board(board, results) for board in boards],
+        "captions": _captions(),
+        "published": _published(),
+        "clips": [{"name": c.name, "title": c.title, "file": clip_file(c)} for c in clips],
+    }  # fmt: skip
+    footer = (
+        f"stemgmd-bench {version('stemgmd-bench')}; tables as text: leaderboard.md, numbers: "
+        "leaderboard.csv and comparisons.csv, LaTeX: leaderboard.tex, all beside this page."
+    )
+    return Template(_part("page.html")).substitute(
+        title=html.escape(TITLE),
+        guide=html.escape(GUIDE),
+        css=_part("page.css"),
+        data=embed(facts),
+        script="\n".join(map(_part, _SCRIPTS)),
+        footer=html.escape(footer),
+    )
+
+
+def clip_file(clip: Clip) -> str:
+    """Where the clip's script lies beside the page."""
+    return f"clips/{clip.name}.js"
+
+
+def embed(facts: Any) -> str:
+    """JSON that may stand in a script element, whatever its texts hold."""
+    text = json.dumps(_plain(facts), separators=(",", ":"), allow_nan=False)
+    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON can hold them: infinities as texts, None for NaN, seven digits."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return float(f"{value:.7g}") if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+def _part(name: str) -> str:
+    return (files("benchmarks") / name).read_text("utf-8").rstrip()
+
+
+def _system(system: SystemRecord) -> dict[str, Any]:
+    return {
+        "id": system.system,
+        "name": system.name,
+        "group": group_of(system),
+        "inputs": system.inputs,
+        "trained_on": system.trained_on,
+        "kits_seen": system.kits_seen,
+        "parameters": system.n_parameters,
+        "licence": system.licence,
+        "summary": system.summary,
+        "url": system.url,
+        "revision": system.revision,
+        "speed": system.real_time_ratio,
+        "machine": tables.machine(system),
+        "memory": system.peak_memory_bytes,
+    }
+
+
+def _board(board: Board, results: Results) -> dict[str, Any]:
+    return {
+        "view": board.view,
+        "data": tables.describe_data(board, results),
+        "machines": tables.describe_machines(board),
+        "pairs": board.n_pairs,
+        "rows": [_row(row) for row in board.rows],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    against = row.against
+    return {
+        "system": row.system.system,
+        "group": row.group,
+        "rank": row.rank,
+        "summaries": {metric: _summary(found) for metric, found in row.summaries.items()},
+        "against": against and [against.difference, against.low, against.high],
+        "p": row.p_holm,
+        "kits": row.kits,
+        "boxes": row.boxes,
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    found = {"all": summary.pooled, "macro": summary.macro, **summary.stems}
+    return {name: _estimate(estimate) for name, estimate in found.items()}
+
+
+def _estimate(e: Estimate) -> list[float]:
+    return [e.value, e.low, e.high, e.n, e.n_performances, e.n_undefined, e.n_infinite]
+
+
+def _captions() -> dict[str, str]:
+    return {
+        "board": f"nSDR: {METRICS[0].meaning}, dB; the columns of stems and of further metrics "
+        "show their intervals when pointed at. "
+        + " ".join(f"{m.label}: {m.meaning}." for m in METRICS[1:])
+        + f" {tables.INTERVALS} {tables.TESTS}",
+        "intervals": tables.INTERVALS,
+        "speed": "Seconds of audio separated in a second of wall clock (after a warm-up, median of "
+        "five runs on one clip of 60 s) against pooled nSDR with its 95 % interval.",
+        "boxes": "box from 25 to 75 %, line at the median, whiskers from 5 to 95 % of clips.",
+    }
+
+
+def _published() -> dict[str, Any]:
+    table = tables.published_table()
+    return {"caption": table.caption, "header": table.header, "rows": table.rows}

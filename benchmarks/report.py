@@ -1,0 +1,145 @@
+"""`stemgmd bench report`: from records to tables and one page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from benchmarks import clips
+from benchmarks.board import HEADLINE, Board, make_boards
+from benchmarks.clips import Clip, clip_script, find_clips
+from benchmarks.markup import to_latex, to_markdown
+from benchmarks.page import TITLE, clip_file, make_page
+from benchmarks.results import Results, read_results
+from benchmarks.tables import make_tables, number
+from benchmarks.tidy import averages_csv, comparisons_csv
+from stemgmd_build.errors import UserError
+
+PAGE: Final = "index.html"
+
+EPILOG: Final = """\
+examples:
+  stemgmd bench report results                          tables and page in results/report
+  stemgmd bench report results mine --out leaderboard   with the records of another folder
+  stemgmd bench report results --systems nmfd,larsnet   of some systems only"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("results", nargs="+", type=Path, help="folders of results; they merge")
+    parser.add_argument("--out", type=Path, help="folder to write (default: RESULTS/report)")
+    parser.add_argument("--systems", default="", help="ids to keep, comma-separated (default: all)")
+    parser.add_argument(
+        "--latest",
+        action="store_true",
+        help="of several metric versions or renderings of a track, take what was scored last",
+    )
+    parser.add_argument("--no-audio", action="store_true", help="leave the clips out of the page")
+    parser.add_argument("--json", action="store_true", help="print the headline as JSON")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Write the report and say where it is."""
+    wanted = [name for name in options.systems.split(",") if name]
+    results = read_results(options.results, wanted=wanted, latest_only=options.latest)
+    out = options.out or options.results[0] / "report"
+    boards = write_report(results, out, audio=not options.no_audio)
+    if options.json:
+        print(json.dumps(headline(boards, out), indent=2))
+        return 0
+    for note in results.notes:
+        print(f"note: {note}")
+    for board in boards:
+        print(f"pooled nSDR, dB, on {board.view} kits ({board.n_clips} clips):")
+        print("\n".join(_lines(board)))
+    print(f"open {out / PAGE}; tables: {out / 'leaderboard.md'}")
+    return 0
+
+
+def write_report(results: Results, out: Path, *, audio: bool = True) -> tuple[Board, ...]:
+    """Write page, tables and clips into a folder, each file whole or not at all.
+
+    Raises UserError where records or clips do not allow it, or the folder cannot be written.
+    """
+    boards = make_boards(results)
+    found = _unique(find_clips(folder) for folder in results.folders) if audio else []
+    tables = make_tables(results, boards)
+    ids = [row.system.system for board in boards for row in board.rows]
+    try:
+        _write(out / "leaderboard.md", to_markdown(tables, TITLE))
+        _write(out / "leaderboard.tex", to_latex(tables))
+        _write(out / "leaderboard.csv", averages_csv(boards))
+        _write(out / "comparisons.csv", comparisons_csv(boards))
+        for clip in tqdm(found, desc="clips", unit="clip", disable=not found, leave=False):
+            _write(out / clip_file(clip), clip_script(clip, list(dict.fromkeys(ids))))
+        _write(out / PAGE, make_page(results, boards, found))
+        _remove_old_clips(out, {out / clip_file(clip) for clip in found})
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
+    return boards
+
+
+def headline(boards: Sequence[Board], out: Path) -> dict[str, Any]:
+    """What the command says, for programs; values that JSON cannot hold do not occur in nSDR."""
+    return {
+        "page": str(out / PAGE),
+        "boards": {
+            board.view: {
+                "clips": board.n_clips,
+                "performances": board.n_performances,
+                "notes": board.notes,
+                "systems": [
+                    {
+                        "system": row.system.system,
+                        "group": row.group,
+                        "rank": row.rank,
+                        "pooled_nsdr_db": row.summaries[HEADLINE.id].pooled.value,
+                        "macro_nsdr_db": row.summaries[HEADLINE.id].macro.value,
+                        "p_holm": row.p_holm,
+                    }
+                    for row in board.rows
+                ],
+            }
+            for board in boards
+        },
+    }
+
+
+def _lines(board: Board) -> Iterator[str]:
+    width = max(len(row.system.system) for row in board.rows)
+    for row in board.rows:
+        pooled = row.summaries[HEADLINE.id].pooled
+        value, low, high = (number(x, 2) for x in (pooled.value, pooled.low, pooled.high))
+        yield f"  {row.group:<14} {row.rank:>2}  {row.system.system:<{width}}  {value:>6}  [{low}, {high}]"
+
+
+def _unique(found: Iterator[list[Clip]]) -> list[Clip]:
+    """The clips of all folders; of two with one name the first."""
+    by_name: dict[str, Clip] = {}
+    for clip in (clip for some in found for clip in some):
+        by_name.setdefault(clip.name, clip)
+    return list(by_name.values())
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        scratch.write_text(text, "utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _remove_old_clips(out: Path, kept: set[Path]) -> None:
+    """Scripts of clips that an earlier report wrote and this one does not name."""
+    for path in set((out / "clips").glob("*.js")) - kept:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if file.read(len(clips.SIGNATURE)) == clips.SIGNATURE:
+                path.unlink()

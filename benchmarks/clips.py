@@ -177,7 +177,7 @@ def _read_rows(clip: Clip, systems: Sequence[str]) -> list[Row]:
     rows.append(Row(REFERENCE, tuple(_read(p, n) if p.exists() else None for p in references)))
     for system in systems:
         folder = clip.folder / system
-        if Path(system).name == system and folder.is_dir():
+        if Path(system).name == system != REFERENCE and folder.is_dir():
             rows.append(Row(system, tuple(_read(folder / f"{stem}.flac", n) for stem in STEMS)))
     return rows
 

@@ -17,7 +17,7 @@ stemgmd.element = function (tag, attributes, ...children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 };
 
@@ -142,6 +142,7 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
     const table = document.getElementById("board");
     table.replaceChildren(element("thead", {}, element("tr", {}, columns.map(header))), ...bodies.filter(Boolean));
     document.getElementById("board-caption").textContent = `${data.captions.board} ${stemgmd.board().data}`;
+    document.getElementById("board-columns").textContent = data.captions.columns;
   }
 
   function radio(name, id, label, chosen, type = "radio") {
@@ -152,7 +153,8 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
     };
     const input = element("input", { type, name, value: id, onchange: change });
     input.checked = chosen;
-    return element("label", {}, input, label);
+    input.disabled = chosen === null;
+    return element("label", { title: chosen === null ? "no records" : null }, input, element("span", {}, label));
   }
 
   function choice(name, label, options) {
@@ -163,14 +165,13 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
   }
 
   function drawControls() {
-    const names = { unseen: "unseen", seen: "seen in training" };
-    const views = data.boards.map((board) => radio("view", board.view, names[board.view], board.view === state.view));
-    const short = { blind: "blind", "score-informed": "score-informed", oracle: "oracle" };
-    const there = data.groups.filter((group) => data.boards.some((board) => board.rows.some((row) => row.group === group.id)));
+    const there = (view) => data.boards.some((board) => board.view === view);
+    const views = [["unseen", "unseen"], ["seen", "seen in training"]].map(([view, label]) => radio("view", view, label, there(view) ? view === state.view : null));
+    const groups = data.groups.filter((group) => data.boards.some((board) => board.rows.some((row) => row.group === group.id)));
     const overs = [["all", "all pairs"], ["macro", "mean over stems"], ...data.stems.map((stem) => [stem.id, stem.id])];
     document.getElementById("controls").replaceChildren(
       element("fieldset", {}, element("legend", {}, "Kits"), views),
-      element("fieldset", {}, element("legend", {}, "Systems"), there.map((group) => radio("groups", group.id, short[group.id], true, "checkbox"))),
+      element("fieldset", {}, element("legend", {}, "Systems"), groups.map((group) => radio("groups", group.id, group.id, true, "checkbox"))),
       choice("metric", "Metric", data.metrics.map((metric) => [metric.id, metric.label])),
       choice("over", "over", overs),
     );

@@ -77,7 +77,7 @@
       const end = Number.isNaN(high) ? toX(middle) : toX(high);
       return element("g", { class: row.group, "data-system": row.system },
         element("title", {}, name),
-        narrow ? text(left, y - 12, name) : text(left - 14, y + 4, fit(name, left - 18), { "text-anchor": "end" }),
+        narrow ? text(left, y - 12, fit(name, width - 2 * left)) : text(left - 14, y + 4, fit(name, left - 18), { "text-anchor": "end" }),
         Number.isNaN(low) ? null : line(toX(low), y, end, y, "range"),
         marker(row.group, toX(middle), y), text(end + 10, y + 4, number(middle, metric.digits)));
     });
@@ -139,7 +139,7 @@
   }
 
   function panel(stem, rows, marks, width, metric) {
-    const left = Math.min(130, width * 0.36), right = width - 8, step = 22, bottom = 6 + rows.length * step;
+    const left = Math.min(150, width * 0.38), right = width - 24, step = 22, bottom = 6 + rows.length * step;
     const toX = (x) => left + ((clamp(x, marks.low, marks.high) - marks.low) / (marks.high - marks.low)) * (right - left);
     const drawn = rows.map((row, i) => {
       const found = ((row.boxes[metric.id] || {})[stem.id] || []).map(value), y = 6 + i * step + step / 2, name = stemgmd.system(row.system).name;

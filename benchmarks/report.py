@@ -116,7 +116,8 @@ def _lines(board: Board) -> Iterator[str]:
     for row in board.rows:
         pooled = row.summaries[HEADLINE.id].pooled
         value, low, high = (number(x, 2) for x in (pooled.value, pooled.low, pooled.high))
-        yield f"  {row.group:<14} {row.rank:>2}  {row.system.system:<{width}}  {value:>6}  [{low}, {high}]"
+        name = f"{row.group:<14} {row.rank:>2}  {row.system.system:<{width}}"
+        yield f"  {name}  {value:>6}  [{low}, {high}]"
 
 
 def _unique(found: Iterator[list[Clip]]) -> list[Clip]:

@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 libraries=(libfluidsynth3)
+browser=(chromium chromium-driver) # for the leaderboard page's own test alone
 soundfonts=(timgm6mb-soundfont avldrums.lv2-soundfont fluid-soundfont-gm
   musescore-general-soundfont opl3-soundfont csound-soundfont hydrogen-drumkits hydrogen-data)
 
@@ -31,9 +32,9 @@ missing_packages() {
 install_packages() {
   # Debian's Python comes without venv.
   [ -n "${PYTHON:-}" ] || [ -x .venv/bin/python ] || find_python >/dev/null 2>&1 || libraries+=(python3-venv)
-  mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}")
+  mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}")
   [ ${#missing[@]} -eq 0 ] && return
-  echo "setup: installing Debian packages (the drum kits are about 480 MB): ${missing[*]}"
+  echo "setup: installing Debian packages (the drum kits are about 480 MB, the browser 120 MB): ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq || echo "setup: apt-get update failed; going on with the lists at hand" >&2
   for package in "${missing[@]}"; do # one by one: a release of Debian or Ubuntu may lack some
@@ -42,12 +43,14 @@ install_packages() {
   done
   [ -z "$(missing_packages libfluidsynth3)" ] ||
     echo "setup: without libfluidsynth3 SoundFont kits cannot be played, only Hydrogen's" >&2
+  [ -z "$(missing_packages "${browser[@]}")" ] ||
+    echo "setup: without ${browser[*]} the test of the leaderboard's page in a browser is skipped" >&2
 }
 
 explain_packages() {
   cat >&2 <<EOF
 setup: FluidSynth and the drum kits are not installed from here (that needs apt and root). By hand:
-  Debian, Ubuntu: sudo apt-get install --no-install-recommends ${libraries[*]} ${soundfonts[*]}
+  Debian, Ubuntu: sudo apt-get install --no-install-recommends ${libraries[*]} ${soundfonts[*]} ${browser[*]}
   macOS:          brew install fluid-synth
   Fedora:         sudo dnf install fluidsynth-libs
 Drum kits need no root: .venv/bin/stemgmd kits fetch (--mirror URL of a Debian mirror where there
@@ -63,7 +66,7 @@ if [ -n "${STEMGMD_NO_APT:-}" ]; then
   :
 elif command -v apt-get >/dev/null && command -v dpkg-query >/dev/null && [ "$(id -u)" = 0 ]; then
   install_packages
-elif [ -n "$stale" ] && [ -n "$(missing_packages "${libraries[@]}" "${soundfonts[@]}")" ]; then
+elif [ -n "$stale" ] && [ -n "$(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}")" ]; then
   explain_packages
 fi
 

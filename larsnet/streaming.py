@@ -1,0 +1,95 @@
+"""Masks applied to a stream: samples in, stems out, a block of frames at a time.
+
+The result is that of the whole file at once, but for rounding: a block's spectrum is taken
+with ``reach`` hops of context on either side, so its frames are the file's, and the inverse
+transform begins with the last ``reach`` frames of the block before, so every sample that is
+handed on has all the frames that it lies in. Axes are (batch, stems, channels, samples).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+from baselines.spectral import StftConfig, istft, stft
+
+FindMasks = Callable[[Tensor], Tensor]
+"""Magnitudes (batch, channels, bins, frames) to masks (batch, stems, channels, bins, frames)."""
+
+
+def apply_to_stream(
+    chunks: Iterable[Tensor],
+    config: StftConfig,
+    block_frames: int,
+    find_masks: FindMasks,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Mask a stream with what ``find_masks`` says of each block of its spectrum.
+
+    Args:
+        chunks: float32 (batch, channels, samples) of any lengths, one after the other the file.
+        config: the analysis, without margin.
+        block_frames: frames a block; the last one may have fewer.
+        find_masks: called with the blocks in order, on ``device``.
+        device: where blocks are worked on.
+
+    Yields:
+        (batch, stems, channels, samples) runs that, one after the other, are as long as the
+        file, on the device of its samples.
+    """
+    hop, reach = config.hop_samples, config.n_fft // config.hop_samples
+    source = _Lookahead(iter(chunks))
+    first_frame, n_sent, ended = 0, 0, False
+    carried: list[Tensor] = []
+    while not ended:
+        origin = max(0, first_frame - reach)
+        stop_frame = first_frame + block_frames
+        samples = source.window(origin * hop, (stop_frame + reach) * hop)
+        if samples is None:
+            return
+        if source.n_samples is not None:
+            n_frames = config.n_frames(source.n_samples)
+            stop_frame, ended = min(stop_frame, n_frames), stop_frame >= n_frames
+        spectrum = stft(samples.to(device), config)
+        spectrum = spectrum[..., first_frame - origin : stop_frame - origin]
+        masks = find_masks(spectrum.abs())
+        stop = (source.n_samples or 0) if ended else (stop_frame - reach // 2) * hop
+        stems, tails = [], []
+        for mask, before in zip_longest(masks.unbind(dim=1), carried):
+            frames = spectrum * mask
+            frames = frames if before is None else torch.cat((before, frames), dim=-1)
+            start = (stop_frame - frames.shape[-1]) * hop
+            stems.append(istft(frames, config, stop - start)[..., n_sent - start :])
+            tails.append(frames[..., -reach:].clone())
+        carried = tails
+        yield torch.stack(stems, dim=1).to(samples.device)
+        first_frame, n_sent = stop_frame, stop
+
+
+class _Lookahead:
+    """A window that moves over chunks; it knows the file's length once it has seen the end."""
+
+    def __init__(self, chunks: Iterator[Tensor]) -> None:
+        self._chunks = chunks
+        self._held: Tensor | None = None
+        self._held_start = 0
+        self.n_samples: int | None = None
+
+    def window(self, start: int, stop: int) -> Tensor | None:
+        """Samples from ``start`` on, up to ``stop`` or the end; what is before is forgotten."""
+        fresh = [] if self._held is None else [self._held[..., start - self._held_start :]]
+        n_held = sum(part.shape[-1] for part in fresh)
+        while start + n_held <= stop and self.n_samples is None:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self.n_samples = start + n_held
+            elif chunk.shape[-1]:
+                fresh.append(chunk)
+                n_held += chunk.shape[-1]
+        if not fresh:
+            return None
+        self._held, self._held_start = torch.cat(fresh, dim=-1), start
+        return self._held[..., : stop - start]

@@ -45,6 +45,10 @@ RINGING: Final = ("hi_tom", "mid_tom", "low_tom", "hihat_open", "crash_left", "r
 """Pieces that sound for longer than a template."""
 
 BLOCKS: Final = BlockConfig()
+"""Of a factorization: long, since it adapts to each block anew."""
+
+MASK_BLOCKS: Final = BlockConfig(1024 * 256, 1024 * 32)
+"""Of a bound, whose masks look no farther than a window: short, since memory goes with them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class OracleSystem:
     info: SystemInfo
     oracle: Oracle
     device: torch.device
-    blocks: BlockConfig = BLOCKS
+    blocks: BlockConfig = MASK_BLOCKS
 
     def separate(self, inputs: Inputs) -> Audio:
         """See :class:`baselines.system.System`. Raises UserError for inputs that do not fit."""

@@ -83,9 +83,9 @@ AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
         ("n_variants", (1, 2, 3)),
         ("mask_exponent", (1.0, 2.0, 3.0)),
         ("adaptation_power", (2.0, 4.0, 8.0, 16.0)),
-        _LENGTHS,
+        ("template_sec", (0.23, 0.46, 0.93)),
+        ("n_iterations", (15, 30, 60)),
         _FFT,
-        ("n_iterations", (15, 30, 60, 120)),
     ),
     "nmfd-score-informed": (
         *_NMFD_AXES,
@@ -93,8 +93,9 @@ AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
         ("elsewhere", (0.0, 1e-3)),
         ("n_variants", (1, 2)),
         ("mask_exponent", (1.0, 2.0, 3.0)),
-        _LENGTHS,
-        ("n_iterations", (15, 30, 60, 120)),
+        ("template_sec", (0.23, 0.46, 0.93)),
+        ("n_iterations", (5, 8, 15, 30)),
+        ("adaptation", ("semi", "joint", "free")),
     ),
 }
 """System -> what is tried, in order."""

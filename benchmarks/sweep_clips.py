@@ -99,11 +99,12 @@ def make_clips(collection: Collection, banks: Sequence[Bank], n_clips: int = N_C
     """The excerpts, each on the kit whose turn it is, at the loudness that a dataset has."""
     loud = [load_bank(with_gain(b.kit, kit_gain(b.kit, collection))) for b in banks]
     excerpts = choose_excerpts(collection, n_clips)
-    # a kit moves on by one after each round of the turns
-    return [
-        render_clip(excerpt, loud[(i + i // len(loud)) % len(loud)])
-        for i, excerpt in enumerate(excerpts)
-    ]
+    return [render_clip(excerpt, loud[turn(i, len(loud))]) for i, excerpt in enumerate(excerpts)]
+
+
+def turn(number: int, n_kits: int) -> int:
+    """Which kit plays a clip: in turn, one further after each round, to meet other stems."""
+    return (number + number // n_kits) % n_kits
 
 
 def render_clip(excerpt: Excerpt, bank: Bank) -> Clip:

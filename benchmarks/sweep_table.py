@@ -84,6 +84,8 @@ def read_table(path: Path) -> list[Row]:
     kinds = {field.name: _PARSERS[str(field.type)] for field in fields(Row)}
     try:
         lines = csv.DictReader(io.StringIO(path.read_text("utf-8"), newline=""), strict=True)
+        if lines.fieldnames != list(kinds):
+            raise ValueError("columns")
         return [Row(**{name: kinds[name](line[name]) for name in kinds}) for line in lines]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is no table of a sweep; give another with --table") from error

@@ -102,7 +102,7 @@ class Separator:
     def masks(self, magnitudes: Tensor) -> Tensor:
         """Masks (batch, stems, 2, bins, frames) of magnitudes (batch, 2, bins, frames)."""
         n_frames, n_patch = magnitudes.shape[-1], self.config.unet.n_frames
-        padded = functional.pad(magnitudes, (0, -n_frames % n_patch))
+        padded = functional.pad(magnitudes, (0, -n_frames % n_patch)).contiguous()
         patches = _patches(padded, n_patch)  # (batch, patch, 2, bins, n_patch)
         shape = (len(magnitudes), len(self.config.stems), *padded.shape[1:])
         masks = magnitudes.new_zeros(shape)

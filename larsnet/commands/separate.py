@@ -1,0 +1,92 @@
+"""`stemgmd separate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from larsnet.inference import Separator
+from larsnet.separation import SeparationOptions, load_weights, make_separator
+from larsnet.stemfiles import Track, Written, find_tracks, separate_file
+from stemgmd_build.errors import UserError
+
+_EPILOG = """\
+Stems are written to DIR/<track>/<stem>.wav at the rate, length and channels of the input. Other
+rates than 44.1 kHz are resampled there and back; channels are taken in pairs, a mono recording
+is heard on both sides.
+
+examples:
+  stemgmd separate drums.wav -o stems
+  stemgmd separate recordings/ -o stems --format flac --sum-to-mixture
+  stemgmd separate drums.mp3 -o stems --wiener 1 --device cuda
+  stemgmd separate drums.wav -o stems --weights pretrained_larsnet_models/"""
+
+
+def main(argv: list[str]) -> int:
+    """Separate recordings; 0 if all went well, 1 if some failed."""
+    parser = argparse.ArgumentParser(
+        prog="stemgmd separate",
+        description="Separate drum recordings into kick, snare, toms, hihat and cymbals.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", type=Path, nargs="+", help="audio files, folders of them")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--wiener", type=float, metavar="A", help="alpha-Wiener filter with this exponent"
+    )
+    parser.add_argument(
+        "--sum-to-mixture", action="store_true", help="stems that add up to the recording"
+    )
+    parser.add_argument("--format", choices=("wav", "flac"), default="wav", help="default: wav")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="a checkpoint, or the folder of the original's five; default: the packaged ones",
+    )
+    parser.add_argument("--device", default="cpu", help="such as cpu (default) or cuda")
+    parser.add_argument("--threads", type=int, metavar="N", help="on a processor")
+    options = parser.parse_args(argv)
+    tracks = find_tracks(options.input, options.out)
+    n_threads = None if options.threads is None else max(1, options.threads)
+    chosen = SeparationOptions(options.wiener, options.sum_to_mixture, options.device, n_threads)
+    separator = make_separator(load_weights(options.weights), chosen)
+    n_failed = 0
+    for track in tracks:
+        try:
+            written = _separate_with_bar(separator, track, options)
+        except UserError as error:
+            if len(tracks) == 1:
+                raise
+            n_failed += 1
+            print(f"stemgmd separate: error: {error}", file=sys.stderr)
+            continue
+        print(written.folder)
+        if written.n_clipped:
+            print(
+                f"stemgmd separate: warning: {written.folder}: {written.n_clipped} samples beyond "
+                "full scale were clipped; --format wav keeps them",
+                file=sys.stderr,
+            )
+    return 1 if n_failed else 0
+
+
+def _separate_with_bar(separator: Separator, track: Track, options: argparse.Namespace) -> Written:
+    with tqdm(desc=Path(track.name).name, unit="s", disable=None, leave=False) as bar:
+
+        def show(done_sec: float, all_sec: float | None) -> None:
+            bar.total = None if all_sec is None else round(all_sec)
+            bar.update(round(done_sec) - bar.n)
+
+        return separate_file(
+            separator,
+            track,
+            options.out,
+            options.format,
+            exact_sum=options.sum_to_mixture,
+            progress=show,
+        )

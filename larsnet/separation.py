@@ -1,0 +1,230 @@
+"""From a recording of any rate and any number of channels to its stems.
+
+Rules: the nets hear 44.1 kHz stereo. Other rates are resampled there and back (soxr), and
+stems are as long as the recording. Channels are taken in pairs, 1 with 2, 3 with 4; a channel
+without a partner, so a mono recording too, is heard on both sides and is the mean of both
+in the stems. Samples are float32 (channels, samples) with full scale 1.0.
+
+``sum_to_mixture``: in the spectrum, the masks of each cell are scaled to sum to one, so stems
+share what they leave over, or claim twice, in proportion to their masks. What no mask reaches
+(above 22.05 kHz, what resampling changes, rounding) goes to the last stem, the cymbals: it is the
+mixture minus the others, which are rounded to steps of 2**-23. The stems of a recording
+of up to 24 bits then add up to it exactly, those of a float recording to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from larsnet.checkpoint import load_checkpoint
+from larsnet.inference import Separator
+from larsnet.model import LarsNet
+from larsnet.original import load_original
+from larsnet.sources import MAX_CHANNELS, RATES_HZ, Block
+from stemgmd_build.errors import UserError
+from stemgmd_build.taxonomy import SAMPLE_RATE
+
+PACKAGED_WEIGHTS: Final = Path(__file__).parent / "weights" / "larsnet-small.safetensors"
+_GRID: Final = 2.0**23
+
+
+@dataclass(frozen=True)
+class SeparationOptions:
+    """How to separate. ``wiener`` is the exponent alpha, None for the nets' own masks."""
+
+    wiener: float | None = None
+    sum_to_mixture: bool = False
+    device: str = "cpu"
+    n_threads: int | None = None
+
+
+def load_weights(path: Path | None = None) -> LarsNet:
+    """The weights in a file of ours, in a folder of the original's five files, or packaged.
+
+    Raises:
+        UserError: nothing there, or nothing that is a LarsNet.
+    """
+    if path is None:
+        if not PACKAGED_WEIGHTS.is_file():
+            raise UserError("this installation comes without weights; name some with --weights")
+        path = PACKAGED_WEIGHTS
+    if path.is_dir():
+        return load_original(path)
+    if path.suffix in (".pth", ".ckpt", ".pt"):
+        raise UserError(f"{path} is one net of the original's five; name the folder of all five")
+    return load_checkpoint(path)
+
+
+def make_separator(model: LarsNet, options: SeparationOptions) -> Separator:
+    """A separator with these options. Raises UserError for a bad device or exponent."""
+    return Separator(
+        model,
+        wiener=options.wiener,
+        sum_to_one=options.sum_to_mixture,
+        device=options.device,
+        n_threads=options.n_threads,
+    )
+
+
+def separate(
+    waveform: ArrayLike,
+    sample_rate: int,
+    *,
+    options: SeparationOptions | None = None,
+    weights: Path | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Stems of a waveform, by name.
+
+    Args:
+        waveform: ([channels,] samples), full scale 1.0; an array or a tensor.
+        sample_rate: in Hz.
+        options: default: the nets' own masks, on the processor.
+        weights: as in :func:`load_weights`.
+
+    Returns:
+        float32 (channels, samples) for each stem, as long as ``waveform``, at its rate.
+
+    Raises:
+        UserError: no weights, a shape that is no recording, samples that are not finite.
+    """
+    options = options or SeparationOptions()
+    if isinstance(waveform, Tensor):
+        waveform = waveform.detach().cpu()
+    samples = np.atleast_2d(np.asarray(waveform, np.float32))
+    low, high = RATES_HZ
+    if samples.ndim != 2 or not 1 <= len(samples) <= MAX_CHANNELS:
+        raise UserError(f"a waveform is (channels, samples), not {np.shape(samples)}")
+    if not low <= sample_rate <= high:
+        raise UserError(f"the rate must be {low} to {high} Hz, not {sample_rate}")
+    written = weights.stat().st_mtime_ns if weights is not None and weights.is_file() else 0
+    separator = _kept_separator(weights, written, options)
+    runs = separate_blocks(separator, [samples], sample_rate, exact_sum=options.sum_to_mixture)
+    nothing = np.zeros((len(separator.config.stems), len(samples), 0), np.float32)
+    stems = np.concatenate([nothing, *runs], axis=-1)
+    return dict(zip(separator.config.stems, stems, strict=True))
+
+
+@lru_cache(maxsize=1)
+def _kept_separator(weights: Path | None, written: int, options: SeparationOptions) -> Separator:
+    """``written`` is the time of the file, so that weights trained on are read again."""
+    return make_separator(load_weights(weights), options)
+
+
+def separate_blocks(
+    separator: Separator, blocks: Iterable[Block], sample_rate: int, *, exact_sum: bool
+) -> Iterator[NDArray[np.float32]]:
+    """Stems of a stream.
+
+    Args:
+        separator: made with ``sum_to_one`` where ``exact_sum`` is wanted.
+        blocks: (channels, samples), one after the other the recording.
+        sample_rate: of the recording, in Hz.
+        exact_sum: the last stem becomes what the others leave of the mixture.
+
+    Yields:
+        (stems, channels, samples), one after the other as long as the recording.
+
+    Raises:
+        UserError: samples that are not finite (with the time), memory that does not suffice.
+    """
+    heard = _Heard(blocks, sample_rate, keep=exact_sum)
+    pairs = (torch.from_numpy(_to_pairs(block)) for block in heard)
+    n_channels = 0
+
+    def flat(batches: Iterable[Tensor]) -> Iterator[Block]:
+        for batch in batches:
+            yield batch.flatten(0, -2).numpy()
+
+    at_44100 = resampled(flat(pairs), sample_rate, SAMPLE_RATE)
+    chunks = (torch.from_numpy(block).view(-1, 2, block.shape[-1]) for block in at_44100)
+    stems_flat = resampled(flat(separator.stream(chunks)), SAMPLE_RATE, sample_rate)
+    n_stems, n_sent = len(separator.config.stems), 0
+    for block in stems_flat:
+        n_channels = heard.n_channels
+        room = heard.n_samples - n_sent  # resampling twice may give a sample more, or one less
+        stems = _from_pairs(block.reshape(-1, n_stems, 2, block.shape[-1]), n_channels)[..., :room]
+        n_sent += stems.shape[-1]
+        yield _exact(stems, heard.take(stems.shape[-1])) if exact_sum else stems
+    missing = heard.n_samples - n_sent
+    if missing:
+        stems = np.zeros((n_stems, heard.n_channels, missing), np.float32)
+        yield _exact(stems, heard.take(missing)) if exact_sum else stems
+
+
+class _Heard:
+    """Blocks as they pass: checked, counted and, where asked, kept until they are taken."""
+
+    def __init__(self, blocks: Iterable[Block], sample_rate: int, *, keep: bool) -> None:
+        self._blocks, self._sample_rate, self._keep = blocks, sample_rate, keep
+        self._kept: list[Block] = []
+        self.n_samples = self.n_channels = 0
+
+    def __iter__(self) -> Iterator[Block]:
+        for block in self._blocks:
+            finite = np.isfinite(block).all(axis=0)
+            if not finite.all():
+                at_sec = (self.n_samples + int(np.argmin(finite))) / self._sample_rate
+                raise UserError(f"a sample at {at_sec:.3f} s is no finite number")
+            self.n_samples += block.shape[-1]
+            self.n_channels = len(block)
+            if self._keep:
+                self._kept.append(block)
+            yield block
+
+    def take(self, n_samples: int) -> Block:
+        """The next samples of the recording, (channels, n_samples)."""
+        kept = np.concatenate(self._kept, axis=-1)
+        self._kept = [kept[:, n_samples:]]
+        return kept[:, :n_samples]
+
+
+def resampled(blocks: Iterable[Block], from_rate: int, to_rate: int) -> Iterator[Block]:
+    """A stream of (channels, samples) at another rate; as it is where the rates agree."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    stream: soxr.ResampleStream | None = None
+    n_channels = 0
+    for block in blocks:
+        if stream is None:
+            n_channels = len(block)
+            stream = soxr.ResampleStream(from_rate, to_rate, n_channels, dtype="float32")
+        yield _frames_first(stream.resample_chunk(np.ascontiguousarray(block.T)), n_channels)
+    if stream is not None:
+        rest = stream.resample_chunk(np.zeros((0, n_channels), np.float32), last=True)
+        yield _frames_first(rest, n_channels)
+
+
+def _frames_first(frames: NDArray[np.float32], n_channels: int) -> Block:
+    return np.ascontiguousarray(frames.reshape(-1, n_channels).T)
+
+
+def _to_pairs(block: Block) -> NDArray[np.float32]:
+    """(channels, samples) as (pairs, 2, samples); an odd last channel is its own partner."""
+    even = np.concatenate((block, block[-1:])) if len(block) % 2 else block
+    return np.ascontiguousarray(even).reshape(-1, 2, block.shape[-1])
+
+
+def _from_pairs(stems: NDArray[np.float32], n_channels: int) -> NDArray[np.float32]:
+    """(pairs, stems, 2, samples) as (stems, n_channels, samples)."""
+    by_stem = stems.swapaxes(0, 1).reshape(stems.shape[1], -1, stems.shape[-1]).copy()
+    if n_channels % 2:
+        by_stem[:, -2] = (by_stem[:, -2] + by_stem[:, -1]) / 2
+    return by_stem[:, :n_channels]
+
+
+def _exact(stems: NDArray[np.float32], mixture: Block) -> NDArray[np.float32]:
+    """The last stem is what the others, rounded to the grid, leave of the mixture."""
+    others = np.rint(stems[:-1].astype(np.float64) * _GRID) / _GRID
+    last = mixture.astype(np.float64) - others.sum(axis=0)
+    return np.concatenate((others, last[None])).astype(np.float32)

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "check a dataset: checksums, exact sum, presence",
     ),
     "info": ("stemgmd_build.commands.info:main", "describe a dataset"),
+    "separate": ("larsnet.commands.separate:main", "separate drum recordings into five stems"),
     "demo": ("stemgmd_build.commands.demo:main", "build a small dataset and draw one track of it"),
 }
 

@@ -46,7 +46,7 @@ def row(**changes: object) -> Row:
     values = {"system": "nmfd", **flat(STARTS["nmfd"]), **dict.fromkeys(STEMS, 1.0)}
     scores = {"pooled_nsdr_db": 5.0, "macro_nsdr_db": 4.0, "seconds": 10.0}
     values.update(scores, real_time_ratio=10.0, clips="abc")
-    return Row(**{**values, **changes})  # type: ignore[arg-type]
+    return Row(**{**values, **changes})
 
 
 def test_excerpts_come_from_validation_alone_and_hold_every_stem(collection: Collection) -> None:

@@ -105,9 +105,12 @@ class Separator:
         padded = functional.pad(magnitudes, (0, -n_frames % n_patch)).contiguous()
         patches = _patches(padded, n_patch)  # (batch, patch, 2, bins, n_patch)
         shape = (len(magnitudes), len(self.config.stems), *padded.shape[1:])
-        masks = magnitudes.new_zeros(shape)
+        masks = magnitudes.new_empty(shape)
         targets = _patches(masks, n_patch)  # (batch, patch, stems, 2, bins, n_patch)
-        loud = [(int(b), int(p)) for b, p in patches.amax(dim=(2, 3, 4)).nonzero()]
+        is_loud = patches.amax(dim=(2, 3, 4)) > 0
+        for b, p in (~is_loud).nonzero():
+            targets[int(b), int(p)] = 0
+        loud = [(int(b), int(p)) for b, p in is_loud.nonzero()]
         if self._fused:
             self._run_on_threads(patches, targets, loud)
         else:

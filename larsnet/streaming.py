@@ -9,7 +9,6 @@ handed on has all the frames that it lies in. Axes are (batch, stems, channels, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -57,16 +56,32 @@ def apply_to_stream(
         spectrum = spectrum[..., first_frame - origin : stop_frame - origin]
         masks = find_masks(spectrum.abs())
         stop = (source.n_samples or 0) if ended else (stop_frame - reach // 2) * hop
-        stems, tails = [], []
-        for mask, before in zip_longest(masks.unbind(dim=1), carried):
-            frames = spectrum * mask
-            frames = frames if before is None else torch.cat((before, frames), dim=-1)
+        rows, tails = [], []
+        for frames in _masked_rows(spectrum, masks, carried):
             start = (stop_frame - frames.shape[-1]) * hop
-            stems.append(istft(frames, config, stop - start)[..., n_sent - start :])
-            tails.append(frames[..., -reach:].clone())
+            rows.append(istft(frames, config, stop - start)[n_sent - start :])
+            tails.append(frames[:, -reach:].clone())
         carried = tails
-        yield torch.stack(stems, dim=1).to(samples.device)
+        yield torch.stack(rows).view(*masks.shape[:3], -1).to(samples.device)
         first_frame, n_sent = stop_frame, stop
+
+
+def _masked_rows(spectrum: Tensor, masks: Tensor, carried: list[Tensor]) -> Iterator[Tensor]:
+    """(bins, frames) of each batch, stem and channel in turn, behind what is carried of it.
+
+    One at a time, as real and imaginary parts: several times as fast as the plain product.
+    """
+    parts = [[(row.real.contiguous(), row.imag.contiguous()) for row in x] for x in spectrum]
+    before = iter(carried)
+    for channels, stems in zip(parts, masks, strict=True):
+        for stem in stems:
+            for (real, imaginary), mask in zip(channels, stem, strict=True):
+                tail = next(before, spectrum[0, 0, :, :0])
+                n_tail, n_frames = tail.shape[-1], mask.shape[-1]
+                frames = spectrum.new_empty(len(mask), n_tail + n_frames)
+                frames[:, :n_tail] = tail
+                torch.complex(real * mask, imaginary * mask, out=frames[:, n_tail:])
+                yield frames
 
 
 class _Lookahead:

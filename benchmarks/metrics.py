@@ -103,7 +103,7 @@ def si_sdr_db(*, reference: ArrayLike, estimate: ArrayLike) -> Floats:
     true, guess = as_audio_pair(reference=reference, estimate=estimate)
     energy = _energy(true)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.sum(true * guess, axis=(-2, -1)) / energy
+        scale = _inner(true, guess) / energy
     target = scale[..., None, None] * true
     value = decibels(_energy(target), _energy(guess - target))
     return np.where((energy > 0) & (scale == 0), -np.inf, value)
@@ -279,11 +279,17 @@ def _check_presence(reference: Floats, stems: Sequence[str], present: Sequence[b
 
 
 def _energy(signal: Floats) -> Floats:
-    return np.asarray(np.sum(np.square(signal), axis=(-2, -1)))
+    return _inner(signal, signal)
 
 
 def _mean_energy(signal: Floats) -> Floats:
-    return np.asarray(np.mean(np.square(signal), axis=(-2, -1)))
+    return np.asarray(_energy(signal) / (signal.shape[-2] * signal.shape[-1]))
+
+
+def _inner(first: Floats, second: Floats) -> Floats:
+    """Sum over channels and samples of the product, without an array of all products."""
+    flat = [x.reshape(*x.shape[:-2], -1) for x in np.broadcast_arrays(first, second)]
+    return np.asarray(np.vecdot(*flat))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -95,7 +95,7 @@ def measure_speed(
         audio_sec=audio_sec,
         run_sec=seconds,
         device=device,
-        device_name=torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
+        device_name=torch.cuda.get_device_name(device) if on_gpu else cpu_name(),
         n_threads=count_threads(),
         dtype=dtype or str(mixture.dtype).removeprefix("torch."),
         peak_memory_bytes=_peak_memory_bytes(scope),
@@ -150,7 +150,7 @@ def _peak_memory_bytes(scope: Literal["runs", "process"]) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     """The processor's model where Linux tells it, else what Python knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "check a dataset: checksums, exact sum, presence",
     ),
     "info": ("stemgmd_build.commands.info:main", "describe a dataset"),
+    "bench": ("benchmarks.commands.bench:main", "score separation systems, publish the tables"),
     "separate": ("larsnet.commands.separate:main", "separate drum recordings into five stems"),
     "demo": ("stemgmd_build.commands.demo:main", "build a small dataset and draw one track of it"),
 }
@@ -34,6 +35,8 @@ examples:
   stemgmd gmd fetch                                    download and verify the Groove MIDI Dataset
   stemgmd build --out stemgmd --split eval_session     the paper's 40 clips on the ten default kits
   stemgmd verify stemgmd                               check every file of a dataset
+  stemgmd bench run --out results                      every system on held-out kits
+  stemgmd bench report results                         tables and a page of the results
 
 `stemgmd COMMAND --help` explains a command."""
 

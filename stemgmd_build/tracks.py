@@ -160,9 +160,34 @@ def _open_files(
 
 def _write_blocks(job: Job, plan: Schedule, files: dict[str, AudioFile]) -> int:
     """Render block by block into the open files; return the mixture's peak in integer steps."""
+    peak = 0
+    try:
+        for n_samples, pcm in pcm_blocks(plan):
+            mixture = exact_sum(pcm, PIECES, n_samples)
+            for name, file in files.items():
+                if name == "mixture":
+                    part = mixture
+                elif name in STEMS:  # kick and snare are pieces and stems at once
+                    part = exact_sum(pcm, PIECES_OF_STEM[name], n_samples)
+                else:
+                    part = exact_sum(pcm, (name,), n_samples)
+                file.write(part)
+            peak = max(peak, int(mixture.max(initial=0)), -int(mixture.min(initial=0)))
+    except ClippingError:
+        raise UserError(
+            f"{job.midi} clips on kit {job.kit.id}: it plays harder than all of GMD, for which "
+            f"the kit's gain is made; lower it, for example with --gain-db -6"
+        ) from None
+    return peak
+
+
+def pcm_blocks(plan: Schedule) -> Iterator[tuple[int, dict[str, NDArray[np.int16]]]]:
+    """The track as a dataset holds it, block by block: (n_samples, piece -> int16 (n_samples, 2)).
+
+    Pieces that are silent in a block are left out of it. Raises ClippingError.
+    """
     samples = np.empty((len(PIECES), 2, _BLOCK_SAMPLES), np.float32)
     scratch = np.empty((2, _BLOCK_SAMPLES), np.float32)
-    peak = 0
     for start in range(0, plan.n_samples, _BLOCK_SAMPLES):
         stop = min(start + _BLOCK_SAMPLES, plan.n_samples)
         block = samples[..., : stop - start]
@@ -171,27 +196,13 @@ def _write_blocks(job: Job, plan: Schedule, files: dict[str, AudioFile]) -> int:
             block[piece] = 0.0
         rows = [piece if piece in sounding else -1 for piece in range(len(PIECES))]
         render(plan, start=start, stop=stop, rows=rows, out=block)
-        try:
-            pcm = {PIECES[piece]: quantize(block[piece], scratch) for piece in sounding}
-            mixture = _exact_sum(pcm, PIECES, stop - start)
-        except ClippingError:
-            raise UserError(
-                f"{job.midi} clips on kit {job.kit.id}: it plays harder than all of GMD, for which "
-                f"the kit's gain is made; lower it, for example with --gain-db -6"
-            ) from None
-        for name, file in files.items():
-            if name == "mixture":
-                part = mixture
-            elif name in STEMS:  # kick and snare are pieces and stems at once
-                part = _exact_sum(pcm, PIECES_OF_STEM[name], stop - start)
-            else:
-                part = _exact_sum(pcm, (name,), stop - start)
-            file.write(part)
-        peak = max(peak, int(mixture.max(initial=0)), -int(mixture.min(initial=0)))
-    return peak
+        yield (
+            stop - start,
+            {PIECES[piece]: quantize(block[piece], scratch) for piece in sounding},
+        )
 
 
-def _exact_sum(
+def exact_sum(
     pcm: dict[str, NDArray[np.int16]], pieces: tuple[str, ...], n_samples: int
 ) -> NDArray[np.int16]:
     """Integer sum of the pieces that sound: int16 (n_samples, 2). Raises ClippingError."""

@@ -1,0 +1,1 @@
+"""Sub-commands of ``stemgmd`` that benchmarks offers."""

@@ -1,0 +1,342 @@
+"""`stemgmd bench run | score | systems | export | report`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stemgmd_build.errors import UserError
+
+if TYPE_CHECKING:
+    from baselines.system import SystemInfo
+    from benchmarks.run import Entrant
+    from benchmarks.tracks import Track
+
+_EPILOG = """\
+examples:
+  stemgmd bench systems
+  stemgmd bench run --out results
+      all systems on the paper's 40 clips and the four held-out kits, nothing else on disk
+  stemgmd bench run --out results --data stemgmd --systems nmfd,ideal-ratio --split test
+  stemgmd bench export --out mixtures
+  stemgmd bench score --estimates separated --name demucs-drums --map hihat=hh --out results
+  stemgmd bench report results
+
+The same command goes on after Ctrl-C or a crash: what is scored stays."""
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the benchmark's sub-commands; 0 if all went well, 1 if some estimate failed."""
+    parser = argparse.ArgumentParser(
+        prog="stemgmd bench",
+        description="Score separation systems on held-out kits and publish the tables.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="separate and score with systems of the registry")
+    _add_tracks(run)
+    _add_output(run)
+    run.add_argument("--systems", default="all", help="ids with commas (default: all)")
+    run.add_argument("--device", default="cpu", help="as torch names it (default: cpu)")
+    run.add_argument("--no-speed", action="store_true", help="do not measure real-time ratios")
+    score = commands.add_parser(
+        "score", help="score stems that another program made", epilog=_layouts(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    _add_tracks(score)
+    _add_output(score)
+    _add_estimates(score)
+    listing = commands.add_parser("systems", help="list the systems")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    export = commands.add_parser("export", help="write the mixtures, for other programs")
+    _add_tracks(export)
+    export.add_argument("--out", type=Path, required=True, help="folder for the mixtures")
+    report = commands.add_parser("report", help="tables and one page from results")
+    if "report" in argv[:1]:  # what draws and tests is imported for it alone
+        from benchmarks import report as module
+
+        report.epilog, report.formatter_class = (
+            module.EPILOG,
+            argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(report)
+    options = parser.parse_args(argv)
+    return {
+        "run": _run,
+        "score": _score,
+        "systems": _systems,
+        "export": _export,
+        "report": _report,
+    }[options.command](options)
+
+
+def _layouts() -> str:
+    return """\
+where the stems are looked for, below --estimates, as .wav, .flac, .aiff, .ogg or .mp3:
+  <kit>--<drummer>_<session>_<number>/<stem>        what `stemgmd bench export` calls the mixture
+  <kit>/<drummer>/<session>/<number>/<stem>
+  <kit>/<midi file name>/<stem>
+  [audio/]<drummer>/<session>/<kit>/<stem>/<midi file name>      StemGMD's own layout"""
+
+
+def _add_tracks(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", type=Path, help="a dataset of `stemgmd build` (default: render, nothing on disk)")
+    add("--gmd", type=Path, help="folder of the Groove MIDI Dataset, where it is rendered")
+    add("--split", default="eval_session", help="eval_session (the paper's 40 clips), test (129), "
+        "validation, train or all, with commas (default: eval_session)")  # fmt: skip
+    add("--kits", default="test", help="ids or sets (test, train, default, all), with commas "
+        "(default: test, the held-out ones)")  # fmt: skip
+    add("--limit", type=int, help="only the first N performances")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder of results; what it holds is kept")
+    add("--workers", type=int, default=os.cpu_count() or 1,
+        help="processes of one thread each (default: all cores)")  # fmt: skip
+    add("--audio", type=int, default=2, metavar="N",
+        help="keep excerpts of N clips to listen to (default: 2)")  # fmt: skip
+    add("--json", action="store_true", help="print the result as JSON, no progress")
+
+
+def _add_estimates(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--estimates", type=Path, required=True, help="folder of the stems")
+    add("--name", required=True, help="what the table calls the system")
+    add("--map", default="", help="how the program calls stems: kick=bd,hihat=hh")
+    add("--missing", choices=("error", "silence"), default="error",
+        help="what a stem without file means (default: error)")  # fmt: skip
+    add("--inputs", default="mixture", help="what it saw: mixture[,score][,references]")
+    add("--trained-on", default="not stated", help="the data that it learnt from")
+    add("--parameters", type=int, default=0, help="how many numbers it has learnt")
+    add("--licence", default="not stated", help="of code and weights")
+    add("--url", default="", help="where it is to be had")
+    add("--summary", default="", help="a sentence on it")
+    add("--revision", help="its version (default: a hash of all files)")
+
+
+def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
+    """The tracks asked for, and what run.json says of them."""
+    if options.limit is not None and options.limit < 1:
+        raise UserError("--limit must be at least 1")
+    from benchmarks.tracks import built_tracks, rendered_tracks
+
+    split, kits = options.split.split(","), options.kits.split(",")
+    if options.data:
+        from stemgmd_build.performances import SPLIT_CHOICES
+
+        for name in sorted(set(split) - set(SPLIT_CHOICES)):
+            raise UserError(f"no split {name!r}: give one of {', '.join(SPLIT_CHOICES)}")
+        tracks = built_tracks(options.data, split=split, kits=kits, limit=options.limit)
+        source = "a built dataset"
+    else:
+        from stemgmd_build.gmd import find_collection
+
+        collection = find_collection(options.gmd)
+        tracks = rendered_tracks(collection, split=split, kits=kits, limit=options.limit)
+        source = f"rendered from {collection.source}"
+    facts = {
+        "source": source,
+        "split": options.split,
+        "kits": list(dict.fromkeys(track.kit for track in tracks)),
+        "performances": len({track.performance for track in tracks}),
+    }
+    return tracks, facts
+
+
+def _run(options: argparse.Namespace) -> int:
+    from benchmarks import speed, systems
+    from benchmarks.run import described, locked, write_systems
+
+    names = list(systems.available()) if options.systems == "all" else options.systems.split(",")
+    infos = {name: systems.load(name, options.device).info for name in dict.fromkeys(names)}
+    tracks, facts = _tracks(options)
+    status = 0
+    with locked(options.out):
+        known = {(s.system, s.revision) for s in described(options.out)}
+        new = [i for i in infos.values() if (i.id, i.revision) not in known]
+        if new:
+            write_systems(options.out, [speed.record_of(info) for info in new])
+        status = _score_all(options, tracks, facts, list(infos), infos, options.device)
+        if not options.no_speed:
+            have = {
+                (s.system, s.revision, s.device)
+                for s in described(options.out)
+                if s.real_time_ratio is not None
+            }
+            todo = [n for n, i in infos.items() if (n, i.revision, options.device) not in have]
+            for record in speed.timed(todo, tracks, options.device) if todo else ():
+                write_systems(options.out, [record])
+                if not options.json:
+                    print(
+                        f"{record.system}: {record.real_time_ratio:.1f} x real time on "
+                        f"{record.device_name}",
+                        file=sys.stderr,
+                    )
+    return status
+
+
+def _score(options: argparse.Namespace) -> int:
+    from baselines.system import Input, SystemInfo
+    from benchmarks import speed
+    from benchmarks.estimates import EstimateFolder, parse_map
+    from benchmarks.run import locked, write_systems
+
+    if not options.estimates.is_dir():
+        raise UserError(f"{options.estimates} is no folder")
+    allowed: dict[str, Input] = {
+        "mixture": "mixture",
+        "score": "score",
+        "references": "references",
+    }
+    wrong = [name for name in options.inputs.split(",") if name not in allowed]
+    if wrong:
+        raise UserError(f"--inputs: {wrong[0]!r} is none of {', '.join(allowed)}")
+    _check_name(options.name)
+    info = SystemInfo(
+        id=options.name,
+        name=options.name,
+        inputs=tuple(allowed[name] for name in options.inputs.split(",")),
+        revision=options.revision or "",
+        trained_on=options.trained_on,
+        n_parameters=options.parameters,
+        licence=options.licence,
+        summary=options.summary or "stems made elsewhere",
+        url=options.url,
+    )
+    folder = EstimateFolder(
+        options.estimates.absolute(), info, parse_map(options.map), options.missing == "silence"
+    )
+    tracks, facts = _tracks(options)
+    if not options.revision:
+        folder = folder.with_revision_of(tracks)
+    with locked(options.out):
+        write_systems(options.out, [speed.record_of(folder.info)])
+        return _score_all(options, tracks, facts, [folder], {info.id: folder.info}, "cpu")
+
+
+def _check_name(name: str) -> None:
+    """A name becomes a folder and a table's row; those of the registry are taken."""
+    from benchmarks import systems
+
+    if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        raise UserError(f"--name {name!r}: letters, digits, '-', '_' and '.' only")
+    if name in (*systems.available(), "reference"):
+        raise UserError(f"--name {name!r} is taken; choose another")
+
+
+def _score_all(
+    options: argparse.Namespace,
+    tracks: Sequence[Track],
+    facts: dict[str, Any],
+    entrants: Sequence[Entrant],
+    infos: dict[str, SystemInfo],
+    device: str,
+) -> int:
+    from benchmarks import excerpts
+    from benchmarks.run import id_of, make_plan, run, write_facts
+    from benchmarks.tracks import load
+
+    if options.workers < 1 or options.audio < 0:
+        raise UserError("--workers must be at least 1 and --audio at least 0")
+    plan = make_plan(tracks, entrants, infos, options.out, n_clips=options.audio, device=device)
+    say = _say_nothing if options.json else _say
+    if plan.stale:
+        say(
+            f"{plan.stale} tracks were scored while they sounded otherwise (other kit, gain or "
+            "renderer); those records stay, and `stemgmd bench report --latest` leaves them out"
+        )
+    say(
+        f"{len(tracks)} tracks ({facts['source']}, {facts['split']}, kits "
+        f"{', '.join(facts['kits'])}), {len(entrants)} systems: {plan.n_done} estimates are "
+        f"scored already, {sum(len(task.score) for task in plan.tasks)} to do, "
+        f"{plan.audio_sec / 3600:.2f} hours of audio with {options.workers} workers"
+    )
+    write_facts(options.out, facts | _machine())
+    failures = run(plan, infos, n_workers=options.workers, show_progress=not options.json)
+    if plan.clips and any(task.excerpt for task in plan.tasks):
+        starts = [(track, excerpts.busiest_window(load(track))[0] / 44100) for track in plan.clips]
+        excerpts.write_index(options.out, starts)
+    for line in failures:
+        print(f"stemgmd bench: failed: {line}", file=sys.stderr)
+    if options.json:
+        names = [id_of(entrant) for entrant in entrants]
+        print(json.dumps({"out": str(options.out), "systems": names, "failed": failures}))
+    say(f"records are in {options.out}; `stemgmd bench report {options.out}` makes the tables")
+    return 1 if failures else 0
+
+
+def _machine() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    from benchmarks.timing import cpu_name
+
+    names = ("stemgmd-bench", "torch", "numpy", "scipy", "mir_eval")
+    return {
+        "versions": {name: version(name) for name in names},
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}",
+    }
+
+
+def _systems(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from benchmarks import systems
+
+    infos = []
+    for name in systems.available():
+        try:
+            infos.append(systems.load(name).info)
+        except UserError as error:
+            print(f"stemgmd bench: {error}", file=sys.stderr)
+    if options.json:
+        print(json.dumps([asdict(info) for info in infos], indent=2))
+        return 0
+    width = max(len(info.id) for info in infos)
+    for info in infos:
+        print(f"{info.id:<{width}}  {'+'.join(info.inputs):<20}  {info.summary}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    import soundfile
+    from tqdm import tqdm
+
+    from benchmarks.tracks import load
+
+    tracks, _ = _tracks(options)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for track in tqdm(tracks, unit="clip"):
+            path = options.out / f"{track.clip}.wav"
+            if not path.exists():
+                scratch = path.with_suffix(".partial")
+                mixture = load(track).mixture.T
+                soundfile.write(scratch, mixture, 44100, "PCM_16", format="WAV")
+                os.replace(scratch, path)
+    except OSError as error:
+        raise UserError(f"{options.out} cannot be written: {error.strerror or error}") from error
+    print(f"{len(tracks)} mixtures are in {options.out}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from benchmarks import report
+
+    return report.main(options)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _say_nothing(text: str) -> None:
+    """--json leaves the screen to the program that reads it."""

@@ -1,0 +1,343 @@
+"""`stemgmd bench run`: every system over every track, only what is missing, nothing lost.
+
+Tracks go to processes of one thread each, so that they do not fight over cores and a score does
+not depend on how many there are. A process loads a track once for all systems. This process
+alone writes: after each track its records are on disk before the next is begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from baselines.system import System, SystemInfo
+from benchmarks import excerpts, systems
+from benchmarks.estimates import EstimateFolder
+from benchmarks.records import (
+    METRICS_VERSION,
+    RECORDS,
+    RUN,
+    SYSTEMS,
+    StemRecord,
+    SystemRecord,
+    latest,
+    read_records,
+    to_line,
+)
+from benchmarks.scoring import ReadyTrack, check_estimate, inputs_for, score_estimate
+from benchmarks.tracks import LoadedTrack, Track, load
+from stemgmd_build.errors import UserError
+from stemgmd_build.performances import read_score
+from stemgmd_build.taxonomy import STEM_OF_NOTE, STEMS
+from stemgmd_build.workers import DISK_FULL, prepare_worker
+
+_LOCK: Final = ".lock"
+_KEEP_MEMORY: Final = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+
+Entrant = str | EstimateFolder
+"""A system's id, or a folder of what another program made."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One track, the entrants to be scored on it, and those whose excerpt is wanted."""
+
+    track: Track
+    score: tuple[Entrant, ...]
+    excerpt: tuple[Entrant, ...]
+    root: Path
+    device: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: lines to be kept, and a line for each failure."""
+
+    task: Task
+    records: tuple[StemRecord, ...]
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do. ``stale``: tracks that were scored while they sounded otherwise."""
+
+    tasks: tuple[Task, ...]
+    n_done: int
+    stale: int
+    clips: tuple[Track, ...]
+
+    @property
+    def audio_sec(self) -> float:
+        """Seconds of audio to be separated, each system counted."""
+        return sum(task.track.duration_sec * len(task.score) for task in self.tasks)
+
+
+def id_of(entrant: Entrant) -> str:
+    """The name in the table."""
+    return entrant if isinstance(entrant, str) else entrant.info.id
+
+
+def make_plan(
+    tracks: Sequence[Track],
+    entrants: Sequence[Entrant],
+    infos: dict[str, SystemInfo],
+    root: Path,
+    *,
+    n_clips: int = 0,
+    device: str = "cpu",
+) -> Plan:
+    """Compare what is asked for with what the folder holds.
+
+    Raises UserError where its records cannot be read.
+    """
+    held = latest(
+        read_records(root / f"{RECORDS}.gz", StemRecord) + read_records(root / RECORDS, StemRecord)
+    )
+    stems_done: dict[tuple[str, ...], set[str]] = {}
+    for record in held:
+        stems_done.setdefault(record.key, set()).add(record.stem)
+    whole = {key for key, stems in stems_done.items() if stems == set(STEMS)}
+    data = {(track.performance, track.kit): track.data for track in tracks}
+    stale = {(r.track, r.kit) for r in held if data.get((r.track, r.kit), r.data) != r.data}
+    clips = tuple(excerpts.choose(tracks, _hits(tracks), n_clips)) if n_clips else ()
+    tasks, n_done = [], 0
+    for track in tracks:
+
+        def is_missing(entrant: Entrant, track: Track = track) -> bool:
+            name = id_of(entrant)
+            key = (name, infos[name].revision, track.performance, track.kit, track.data)
+            return (*key, METRICS_VERSION) not in whole
+
+        score = tuple(entrant for entrant in entrants if is_missing(entrant))
+        excerpt = tuple(
+            entrant
+            for entrant in entrants
+            if track in clips
+            and (entrant in score or not excerpts.has_excerpt(root, track, id_of(entrant)))
+        )
+        n_done += len(entrants) - len(score)
+        if score or excerpt:
+            tasks.append(Task(track, score, excerpt, root, device))
+    return Plan(tuple(tasks), n_done, len(stale), clips)
+
+
+def _hits(tracks: Sequence[Track]) -> dict[str, dict[str, int]]:
+    """Performance -> stem -> hits."""
+    found: dict[str, dict[str, int]] = {}
+    for track in tracks:
+        if track.performance not in found:
+            counts = dict.fromkeys(STEMS, 0)
+            with contextlib.suppress(UserError):  # told when the track itself is loaded
+                for hit in read_score(track.midi).hits:
+                    counts[STEM_OF_NOTE[hit.note]] += 1
+            found[track.performance] = counts
+    return found
+
+
+def run(
+    plan: Plan, infos: dict[str, SystemInfo], *, n_workers: int = 1, show_progress: bool = True
+) -> list[str]:
+    """Do what is planned; return a line for each estimate that failed.
+
+    Raises UserError where nothing can be written or a worker dies; the same call goes on.
+    """
+    if not plan.tasks:
+        return []
+    root = plan.tasks[0].root
+    failures: list[str] = []
+    begin = time.monotonic()
+    try:
+        with (
+            (root / RECORDS).open("a", encoding="utf-8") as file,
+            tqdm(
+                total=plan.audio_sec / 60 + 1e-9,
+                disable=not show_progress,
+                smoothing=0.05,
+                bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} min of audio [{elapsed}<{remaining}]",
+            ) as bar,
+        ):
+            for outcome in _outcomes(plan.tasks, n_workers):
+                failures += outcome.failures
+                if outcome.records:
+                    # A line before, so that one torn by a crash does not swallow the first.
+                    file.write("\n" + "".join(map(to_line, outcome.records)))
+                    file.flush()
+                    os.fsync(file.fileno())
+                bar.update(outcome.task.track.duration_sec * len(outcome.task.score) / 60)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise UserError(
+                f"{root} is full; what is scored is kept: free some space and run again"
+            ) from error
+        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            _add_seconds(root, time.monotonic() - begin, n_workers)
+    return sorted(failures)
+
+
+def _outcomes(tasks: Sequence[Task], n_workers: int) -> Iterator[Outcome]:
+    """Long tracks first, so that no worker is left with one at the end."""
+    waiting = sorted(tasks, key=lambda task: task.track.duration_sec * len(task.score))
+    # Scores come from arrays of many megabytes. Where glibc gives each back to the kernel, half of
+    # the time goes into clearing pages; these settings, read by new processes, let it keep them.
+    for name, value in _KEEP_MEMORY.items():
+        os.environ.setdefault(name, value)
+    pool = ProcessPoolExecutor(
+        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
+    )
+    running: set[Future[Outcome]] = set()
+    try:
+        while waiting or running:
+            while waiting and len(running) < n_workers + 1:
+                running.add(pool.submit(run_task, waiting.pop()))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker died (killed, or out of memory); what is scored is kept: run again, with "
+            "fewer --workers if memory is short"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _prepare() -> None:
+    """One thread a process."""
+    prepare_worker()
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def run_task(task: Task) -> Outcome:
+    """Load a track, separate it with every entrant, score; faults become lines."""
+    records: list[StemRecord] = []
+    failures: list[str] = []
+    try:
+        loaded = load(task.track)
+        ready = ReadyTrack.of(task.track, loaded) if task.score else None
+        if task.excerpt:
+            window = slice(*excerpts.busiest_window(loaded))
+            write = functools.partial(excerpts.write_excerpt, task.root, task.track)
+            write("", {"mixture": loaded.mixture[:, window]})
+            there = zip(STEMS, loaded.references, loaded.present(), strict=True)
+            write(
+                "reference", {stem: audio[:, window] for stem, audio, is_there in there if is_there}
+            )
+    except UserError as error:
+        return Outcome(task, (), (str(error),))
+    for entrant in dict.fromkeys((*task.score, *task.excerpt)):
+        name = id_of(entrant)
+        try:
+            estimate, revision = _separate(entrant, task, loaded)
+            check_estimate(estimate, task.track, loaded, name)
+            if ready and entrant in task.score:
+                records += score_estimate(ready, estimate, system=name, revision=revision)
+            if entrant in task.excerpt:
+                cut = estimate[..., window]
+                write(name, dict(zip(STEMS, cut, strict=True)))
+        except UserError as error:
+            failures.append(str(error))
+        except MemoryError:
+            failures.append(f"{name} on {task.track.clip}: out of memory; use fewer --workers")
+        except OSError:
+            raise
+        except Exception as error:  # another's system may raise anything; the others go on
+            words = " ".join(str(error).split())[:300]
+            failures.append(f"{name} on {task.track.clip}: {type(error).__name__}: {words}")
+    return Outcome(task, tuple(records), tuple(failures))
+
+
+def _separate(entrant: Entrant, task: Task, loaded: LoadedTrack) -> tuple[NDArray[np.float32], str]:
+    if isinstance(entrant, EstimateFolder):
+        estimate = entrant.load(task.track, loaded.mixture.shape)
+        return estimate, entrant.info.revision
+    system = _system(entrant, task.device)
+    return system.separate(inputs_for(system.info, loaded)), system.info.revision
+
+
+@functools.cache
+def _system(name: str, device: str) -> System:
+    return systems.load(name, device)
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Only one run at a time writes a folder; the lock ends with its process."""
+    lock = FileLock(root / _LOCK)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"another run is writing {root}; wait for it to end") from error
+    except OSError as error:
+        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        (root / _LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def write_systems(root: Path, described: Sequence[SystemRecord]) -> None:
+    """Append what is known of systems, each to be found by id and revision."""
+    with (root / SYSTEMS).open("a", encoding="utf-8") as file:
+        file.write("\n" + "".join(map(to_line, described)))
+
+
+def described(root: Path) -> list[SystemRecord]:
+    """What the folder knows of systems."""
+    return read_records(root / f"{SYSTEMS}.gz", SystemRecord) + read_records(
+        root / SYSTEMS, SystemRecord
+    )
+
+
+def write_facts(root: Path, facts: dict[str, Any]) -> None:
+    """Write run.json; seconds spent earlier stay."""
+    before = _facts(root)
+    _write_json(root / RUN, {**facts, "wall_sec": before.get("wall_sec", 0.0)})
+
+
+def _facts(root: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((root / RUN).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _add_seconds(root: Path, seconds: float, n_workers: int) -> None:
+    facts = _facts(root)
+    spent = facts.get("wall_sec", 0.0)
+    spent = float(spent) if isinstance(spent, int | float) else 0.0
+    _write_json(root / RUN, {**facts, "wall_sec": round(spent + seconds, 1), "workers": n_workers})
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    scratch = path.with_name(f".{path.name}.partial")
+    scratch.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", "utf-8")
+    os.replace(scratch, path)

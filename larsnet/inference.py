@@ -11,6 +11,7 @@ convolution. On an accelerator a net gets all patches of a block as one batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -68,9 +69,10 @@ class Separator:
 
     def separate(self, mixture: Tensor) -> Tensor:
         """Stems ([batch,] stems, 2, samples) of a mixture ([batch,] 2, samples) at 44.1 kHz."""
-        batched = mixture.float().reshape(-1, *mixture.shape[-2:])
+        n_batch = math.prod(mixture.shape[:-2])
+        batched = mixture.float().reshape(n_batch, *mixture.shape[-2:])
         n_stems = len(self.config.stems)
-        parts = [batched.new_zeros(len(batched), n_stems, 2, 0), *self.stream([batched])]
+        parts = [batched.new_zeros(n_batch, n_stems, 2, 0), *self.stream([batched])]
         return torch.cat(parts, dim=-1).reshape(*mixture.shape[:-2], n_stems, *mixture.shape[-2:])
 
     def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ of up to 24 bits then add up to it exactly, those of a float recording to roundi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -146,13 +147,13 @@ def separate_blocks(
             yield batch.flatten(0, -2).numpy()
 
     at_44100 = resampled(flat(pairs), sample_rate, SAMPLE_RATE)
-    chunks = (torch.from_numpy(block).view(-1, 2, block.shape[-1]) for block in at_44100)
+    chunks = (torch.from_numpy(_split_rows(block, 2)) for block in at_44100)
     stems_flat = resampled(flat(separator.stream(chunks)), SAMPLE_RATE, sample_rate)
     n_stems, n_sent = len(separator.config.stems), 0
     for block in stems_flat:
         n_channels = heard.n_channels
         room = heard.n_samples - n_sent  # resampling twice may give a sample more, or one less
-        stems = _from_pairs(block.reshape(-1, n_stems, 2, block.shape[-1]), n_channels)[..., :room]
+        stems = _from_pairs(_split_rows(block, n_stems, 2), n_channels)[..., :room]
         n_sent += stems.shape[-1]
         yield _exact(stems, heard.take(stems.shape[-1])) if exact_sum else stems
     missing = heard.n_samples - n_sent
@@ -212,12 +213,19 @@ def _frames_first(frames: NDArray[np.float32], n_channels: int) -> Block:
 def _to_pairs(block: Block) -> NDArray[np.float32]:
     """(channels, samples) as (pairs, 2, samples); an odd last channel is its own partner."""
     even = np.concatenate((block, block[-1:])) if len(block) % 2 else block
-    return np.ascontiguousarray(even).reshape(-1, 2, block.shape[-1])
+    return _split_rows(np.ascontiguousarray(even), 2)
+
+
+def _split_rows(block: Block, *sizes: int) -> NDArray[np.float32]:
+    """(rows, samples) as (rest, *sizes, samples), also where there are no samples."""
+    rows, n_samples = block.shape
+    return block.reshape(rows // math.prod(sizes), *sizes, n_samples)
 
 
 def _from_pairs(stems: NDArray[np.float32], n_channels: int) -> NDArray[np.float32]:
     """(pairs, stems, 2, samples) as (stems, n_channels, samples)."""
-    by_stem = stems.swapaxes(0, 1).reshape(stems.shape[1], -1, stems.shape[-1]).copy()
+    n_pairs, n_stems, _, n_samples = stems.shape
+    by_stem = stems.swapaxes(0, 1).reshape(n_stems, 2 * n_pairs, n_samples).copy()
     if n_channels % 2:
         by_stem[:, -2] = (by_stem[:, -2] + by_stem[:, -1]) / 2
     return by_stem[:, :n_channels]

@@ -124,6 +124,8 @@ def separate_file(
         except UserError as error:
             named = str(track.path) in str(error)
             raise UserError(str(error) if named else f"{track.path}: {error}") from error
+        except MemoryError as error:
+            raise UserError(f"{track.path}: out of memory; free some memory") from error
         except (OSError, soundfile.SoundFileError, AssertionError) as error:
             reason = getattr(error, "strerror", None) or str(error) or "the disk is full"
             raise UserError(f"{folder} cannot be written: {reason}") from error

@@ -76,6 +76,8 @@ class UNet(nn.Module):
         self.input_norm = nn.BatchNorm2d(config.n_bins)
         for level, (before, after) in enumerate(pairwise((AUDIO_CHANNELS, *config.widths)), 1):
             self.add_module(f"enc{level}", EncoderLevel(before, after, config.kernel_size))
+        # only there because published checkpoints have it: what the level hands on is raw
+        self.encoder(config.depth).bn.requires_grad_(False)
         downwards = (*reversed(config.widths[:-1]), n_out)
         dropouts = config.dropouts + (0.0,) * (config.depth - len(config.dropouts))
         n_in = config.widths[-1]
@@ -111,10 +113,10 @@ class UNet(nn.Module):
         """
         x = self.input_norm(magnitudes.transpose(1, 2)).transpose(1, 2)
         skips: list[Tensor] = []
-        for level in range(1, self.config.depth + 1):
+        for level in range(1, self.config.depth):
             x, raw = self.encoder(level)(x)
             skips.append(raw)
-        x = self.decoder(1)(skips.pop())
+        x = self.decoder(1)(self.encoder(self.config.depth).conv(x))
         for level in range(2, self.config.depth + 1):
             x = self.decoder(level)(torch.cat((skips.pop(), x), dim=1))
         masks: Tensor = self.mask_layer(x)
@@ -122,7 +124,7 @@ class UNet(nn.Module):
 
 
 def n_parameters(module: nn.Module) -> int:
-    """How many numbers training may change."""
+    """Learnt numbers; the deepest normalization's, which nothing uses, are counted as published."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

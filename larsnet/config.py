@@ -41,6 +41,8 @@ class UnetConfig:
         sizes = (self.n_bins, self.n_frames, self.kernel_size, self.n_masks, *self.widths)
         if not self.widths or not all(isinstance(n, int) and 1 <= n <= _LARGEST for n in sizes):
             raise ValueError(f"sizes must be whole numbers from 1 to {_LARGEST}")
+        if min(self.widths) < 2:  # oneDNN misplaces the output of some with one channel
+            raise ValueError("widths must be at least 2")
         if min(self.n_bins, self.n_frames) < cell or self.n_bins % cell or self.n_frames % cell:
             raise ValueError(f"n_bins and n_frames must be positive multiples of {cell}")
         if self.kernel_size < 3 or self.kernel_size % 2 == 0:

@@ -6,9 +6,10 @@ Exact rewritings alone, so that masks agree to rounding with :class:`larsnet.une
 - a decoder's ReLU and normalization as one pass: ``s relu(z) + t = max(s z + t, t)`` where s is
   not negative, so s and t go into the convolution's weights and one maximum remains; where s
   is negative the channel is carried with its sign turned, and so are the next layer's weights;
-- both halves of a decoder's input are written where they belong, so nothing is concatenated;
-- the last transposed convolution, whose two channels would leave vector units idle, as a 3 x 3
-  convolution that gives the four phases of its output as channels.
+- both halves of a decoder's input are written where they belong, so nothing is concatenated, and
+  that memory is used again: fresh pages cost more than what is written there;
+- the last transposed convolution, whose two channels would leave vector units idle, as a
+  convolution that gives the four phases of its output, for two neighbouring frames, as channels.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from larsnet.unet import LEAKY_SLOPE, DecoderLevel, EncoderLevel, UNet
+
+Rooms = dict[tuple[int, ...], Tensor]
+"""Memory by shape, for :class:`FusedUNet`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class FusedUNet:
             signs = torch.cat((torch.ones_like(signs[:1]).expand(n_skipped), signs))
             self._decoders.append(_fuse_decoder(net.decoder(level), signs))
             signs = self._decoders[-1].signs
-        self._last_phases = _phases(self._decoders[-1].weight)
+        self._last_weight = _phases_of_two_frames(self._decoders[-1].weight)
         mask_conv = net.mask_layer[0]
         assert isinstance(mask_conv, nn.Conv2d)
         assert mask_conv.bias is not None
@@ -62,15 +66,19 @@ class FusedUNet:
         self._mask_bias = mask_conv.bias.detach()
 
     @torch.inference_mode()
-    def __call__(self, magnitudes: Tensor) -> Tensor:
-        """Masks of (batch, 2, bins, frames) magnitudes, as :meth:`UNet.forward`."""
+    def __call__(self, magnitudes: Tensor, rooms: Rooms | None = None) -> Tensor:
+        """Masks of (batch, 2, bins, frames) magnitudes, as :meth:`UNet.forward`.
+
+        ``rooms`` is memory that calls may share which do not run at the same time.
+        """
+        rooms = {} if rooms is None else rooms
         x = _channels_last(magnitudes)
         x = torch.addcmul(self._input_shift, x, self._input_scale)
         inputs: list[Tensor] = []
         for index, encoder in enumerate(self._encoders):
             raw = functional.conv2d(x, encoder.weight, encoder.bias, 2, self._padding)
             if index + 1 < len(self._encoders):
-                inputs.append(_beside_room(raw))
+                inputs.append(_beside_room(raw, rooms))
                 x = raw.mul_(encoder.scale).add_(encoder.shift)
                 functional.leaky_relu_(x, LEAKY_SLOPE)
         x = raw
@@ -84,10 +92,17 @@ class FusedUNet:
 
     def _mask(self, x: Tensor) -> Tensor:
         last = self._decoders[-1]
-        padding = self._last_phases.shape[-1] // 2
-        phases = functional.conv2d(x, self._last_phases, last.bias.repeat_interleave(4), 1, padding)
-        x = _channels_last(functional.pixel_shuffle(phases, 2))
-        torch.maximum(x, last.floor, out=x)
+        n_batch, _, n_bins, n_frames = x.shape
+        x = functional.pad(x, (0, n_frames % 2))  # for pairs of frames
+        padding = (self._last_weight.shape[-2] - 1) // 2
+        bias = last.bias.repeat(8)
+        packed = functional.conv2d(x, self._last_weight, bias, (1, 2), padding)
+        n_pairs, n_out = packed.shape[-1], len(last.floor)
+        rows = packed.permute(0, 2, 3, 1).reshape(n_batch, n_bins, n_pairs, 2, 4 * n_out)
+        unpacked = x.new_empty(n_batch, n_bins, 2, n_pairs, 4 * n_out)
+        torch.maximum(rows.transpose(2, 3), last.floor.flatten().repeat(4), out=unpacked)
+        x = unpacked.view(n_batch, 2 * n_bins, 4 * n_pairs, n_out)[:, :, : 2 * n_frames]
+        x = x.permute(0, 3, 1, 2)
         mask = functional.conv2d(x, self._mask_weight, self._mask_bias, 1, 3, 2)
         return mask.sigmoid_()
 
@@ -119,16 +134,18 @@ def _fuse_decoder(level: DecoderLevel, input_signs: Tensor) -> _Decoder:
     )
 
 
-def _phases(weight: Tensor) -> Tensor:
-    """Weights of a convolution whose output, pixel-shuffled, is the transposed convolution's.
+def _phases_of_two_frames(weight: Tensor) -> Tensor:
+    """A transposed convolution of stride 2 as a plain one of stride (1, 2).
 
-    Output ``2 i + phase`` of a transposed convolution of stride 2 sees input ``i + d`` through
-    tap ``phase + padding - 2 d``.
+    Output ``2 i + phase`` of the transposed convolution sees input ``i + d`` through tap
+    ``phase + padding - 2 d``. The plain one's channels are (row phase, frame of the pair, column
+    phase, output channel).
     """
     n_in, n_out, kernel_size, _ = weight.shape
     padding = kernel_size // 2
     reach = (padding + 1) // 2
-    phases = weight.new_zeros(n_out, 2, 2, n_in, 2 * reach + 1, 2 * reach + 1)
+    n_taps = 2 * reach + 1
+    packed = weight.new_zeros(2, 2, 2, n_out, n_in, n_taps, n_taps + 1)
     taps = [
         (phase, d + reach, phase + padding - 2 * d)
         for phase in (0, 1)
@@ -138,8 +155,9 @@ def _phases(weight: Tensor) -> Tensor:
     for row_phase, row, row_tap in taps:
         for column_phase, column, column_tap in taps:
             tap = weight[:, :, row_tap, column_tap].transpose(0, 1)
-            phases[:, row_phase, column_phase, :, row, column] = tap
-    return _channels_last(phases.flatten(0, 2))
+            for frame in (0, 1):
+                packed[row_phase, frame, column_phase, :, :, row, column + frame] = tap
+    return _channels_last(packed.flatten(0, 3))
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -150,13 +168,14 @@ def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return scale, norm.bias.detach() - norm.running_mean * scale
 
 
-def _beside_room(x: Tensor) -> Tensor:
+def _beside_room(x: Tensor, rooms: Rooms) -> Tensor:
     """A tensor of twice the channels, the first half of which is ``x``."""
-    batch, n_channels, n_bins, n_frames = x.shape
-    shape = (batch, 2 * n_channels, n_bins, n_frames)
-    wide = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    wide[:, :n_channels].copy_(x)
-    return wide
+    n_batch, n_channels, n_bins, n_frames = x.shape
+    shape = (n_batch, 2 * n_channels, n_bins, n_frames)
+    if shape not in rooms:
+        rooms[shape] = _channels_last(x.new_empty(shape))
+    rooms[shape][:, :n_channels].copy_(x)
+    return rooms[shape]
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ convolution. On an accelerator a net gets all patches of a block as one batch.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -61,6 +62,7 @@ class Separator:
         self.config = model.config
         self._wiener, self._sum_to_one = wiener, sum_to_one
         self._n_threads = n_threads or torch.get_num_threads()
+        self._pool, self._local = ThreadPoolExecutor(self._n_threads), threading.local()
         self._fused: list[FusedUNet] = []
         self._n_batch = self._n_patches = _MAX_PATCHES
         if self._device.type == "cpu":
@@ -132,15 +134,15 @@ class Separator:
             where, index = item
             torch.set_num_threads(1)  # of this thread's own operations
             with torch.no_grad():
-                found = self._model.stem_masks(self._fused[index](seen[where]))[0]
+                rooms = self._local.__dict__.setdefault("rooms", {})
+                found = self._model.stem_masks(self._fused[index](seen[where], rooms))[0]
                 rows = slice(None) if self.config.shared else slice(index, index + 1)
                 targets[where][rows].copy_(found)
 
         n_before = torch.get_num_threads()
         items = [(where, index) for where in loud for index in range(len(self._fused))]
         try:
-            with ThreadPoolExecutor(self._n_threads) as pool:
-                list(pool.map(run, items))
+            list(self._pool.map(run, items))
         finally:
             torch.set_num_threads(n_before)
 

@@ -62,15 +62,16 @@ def test_the_full_net_equals_the_plain_one_and_its_fused_form(full_net: UNet) ->
     torch.testing.assert_close(FusedUNet(full_net)(magnitudes), plain, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
-    widths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    widths=st.lists(st.integers(2, 5), min_size=1, max_size=4),
     kernel_size=st.sampled_from([3, 5, 7]),
     n_masks=st.integers(1, 3),
+    n_cells=st.integers(1, 3),
     seed=st.integers(0, 9),
 )
 def test_the_fused_form_equals_the_net_at_any_size(
-    widths: list[int], kernel_size: int, n_masks: int, seed: int
+    widths: list[int], kernel_size: int, n_masks: int, n_cells: int, seed: int
 ) -> None:
     unet = UnetConfig(
         n_bins=16,
@@ -82,10 +83,12 @@ def test_the_fused_form_equals_the_net_at_any_size(
     )
     stems = ("kick", "snare", "toms")[:n_masks]
     net = wild_model(LarsnetConfig(unet=unet, n_fft=32, hop_samples=8, shared=True, stems=stems))
-    magnitudes = torch.rand(2, 2, 16, 32, generator=torch.Generator().manual_seed(seed))
+    n_frames = n_cells * 2 ** len(widths)
+    rng = torch.Generator().manual_seed(seed)
+    magnitudes = torch.rand(2, 2, 16, n_frames, generator=rng)
     with torch.inference_mode():
         masks = net.net("shared")(magnitudes)
-    assert masks.shape == (2, 2 * n_masks, 16, 32)
+    assert masks.shape == (2, 2 * n_masks, 16, n_frames)
     fused = FusedUNet(net.net("shared"))(magnitudes)
     torch.testing.assert_close(fused, masks, rtol=0, atol=1e-5)
 
@@ -125,7 +128,7 @@ def test_a_configuration_survives_being_plain_values(config: LarsnetConfig) -> N
         {"n_bins": 100},
         {"n_frames": 32},
         {"widths": ()},
-        {"widths": (16, 0)},
+        {"widths": (16, 1)},
         {"kernel_size": 4},
         {"dropouts": (0.5,) * 7},
         {"n_masks": 10**9},

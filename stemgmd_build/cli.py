@@ -26,7 +26,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "info": ("stemgmd_build.commands.info:main", "describe a dataset"),
     "bench": ("benchmarks.commands.bench:main", "score separation systems, publish the tables"),
     "separate": ("larsnet.commands.separate:main", "separate drum recordings into five stems"),
-    "demo": ("stemgmd_build.commands.demo:main", "build a small dataset and draw one track of it"),
+    "demo": (
+        "benchmarks.commands.demo:main",
+        "a small dataset, one track drawn, and a leaderboard of it",
+    ),
 }
 
 EXAMPLES: Final = """\

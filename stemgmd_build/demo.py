@@ -1,9 +1,9 @@
-"""`stemgmd demo`: a small dataset from whatever is at hand, and one track of it to look at."""
+"""A small dataset from whatever is at hand, and one track of it to look at: `stemgmd demo`."""
 
 from __future__ import annotations
 
-import argparse
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,49 +19,57 @@ from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, SAMPLE_RATE
 from stemgmd_build.tracks import RenderSettings
 from stemgmd_build.verify import verify
 
-_EPILOG = """\
-examples:
-  stemgmd demo
-  stemgmd demo --out demo --gmd groove"""
-
 _N_TRACKS = 3
-_N_KITS = 3
+_N_KITS = 2
 _PICTURE_SEC = 12.0
 
 
-def main(argv: list[str]) -> int:
-    """Build, verify and draw a small dataset; say where to look and to listen."""
-    parser = argparse.ArgumentParser(
-        prog="stemgmd demo",
-        description="Build a small dataset from the performances and kits at hand, verify it, and "
-        "draw one track of it.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="default: demo")
-    parser.add_argument("--gmd", type=Path, help="folder of the Groove MIDI Dataset")
-    options = parser.parse_args(argv)
-    collection = gmd.find_collection(options.gmd)
+@dataclass(frozen=True)
+class Demo:
+    """What was made: the dataset, a picture of its first track, and where that track lies.
+
+    ``kits``: those used, held-out ones first. ``faults``: a line for each.
+    """
+
+    dataset: Path
+    picture: Path
+    track: Path
+    listen: Path
+    kits: tuple[Kit, ...]
+    n_tracks: int
+    faults: tuple[str, ...]
+
+
+def build_demo(out: Path, gmd_folder: Path | None) -> Demo:
+    """Build, verify and draw a small dataset of the most varied clips that nobody trains on.
+
+    Raises UserError where no kit is at hand or the folder cannot be written.
+    """
+    collection = gmd.find_collection(gmd_folder)
     performances = _most_varied(collection)
-    kits = (available(select_kits(["default"])) or available(catalogue()))[:_N_KITS]
+    here = available(select_kits(["test", "train"])) or available(catalogue())
+    kits = here[:_N_KITS]
     if not kits:
         raise UserError("no drum kit is on this machine; `stemgmd kits fetch` downloads ten")
     print(f"performances: {collection.source} ({collection.root})")
     print(f"kits: {', '.join(kit.id for kit in kits)}")
-    dataset = options.out / "dataset"
+    dataset = out / "dataset"
+    n_workers = min(4, os.cpu_count() or 1)
     with build.locked(dataset):
         plan = build.make_plan(dataset, collection, performances, kits, RenderSettings())
-        failures = build.run(plan, collection, n_workers=min(4, os.cpu_count() or 1))
-    faults = verify(dataset, n_workers=min(4, os.cpu_count() or 1), show_progress=False)
-    for line in (*failures, *faults):
-        print(f"FAULT {line}")
-    picture = options.out / "overview.png"
+        failures = build.run(plan, collection, n_workers=n_workers)
+    faults = verify(dataset, n_workers=n_workers, show_progress=False)
+    picture = out / "overview.png"
     folder = _draw(dataset, collection, performances[0], kits[0], picture)
-    print(f"\n{len(plan.jobs)} tracks built and verified, {len(faults)} faults")
-    print(f"look:    {picture}")
-    print(f"listen:  {folder}/mixture/{performances[0].name}.flac, and its nine stems beside it")
-    print(f"read:    {dataset}/metadata.csv, {dataset}/manifest.jsonl, {dataset}/LICENSES.md")
-    return 1 if failures or faults else 0
+    return Demo(
+        dataset=dataset,
+        picture=picture,
+        track=folder,
+        listen=folder / "mixture" / f"{performances[0].name}.flac",
+        kits=kits,
+        n_tracks=len(plan.jobs),
+        faults=(*failures, *faults),
+    )
 
 
 def _most_varied(collection: Collection) -> tuple[Performance, ...]:

@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .PHONY: help
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup:  ## virtual environment, locked dependencies, Debian packages where apt and root are at hand
@@ -26,6 +26,16 @@ lint: setup  ## ruff and mypy
 .PHONY: bench
 bench: setup  ## speed, as ratios measured side by side in one run
 	@$(BIN)/python -m benchmarks.dataset
+	@$(BIN)/python -m benchmarks.speed_bsseval
+	@$(BIN)/python -m benchmarks.speed_nmfd
+	@$(BIN)/python -m benchmarks.speed_larsnet
+
+.PHONY: leaderboard
+leaderboard: setup  ## run every system on the held-out kits and write leaderboard/ anew (an hour)
+	@$(BIN)/stemgmd bench run --out results
+	@$(BIN)/stemgmd bench report results --out leaderboard
+	@gzip -9nc results/records.jsonl > leaderboard/records.jsonl.gz
+	@cp results/systems.jsonl results/run.json leaderboard/
 
 .PHONY: lock
 lock:  ## resolve the dependencies anew and write requirements.lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from benchmarks.records import AUDIO
-from benchmarks.tracks import LoadedTrack, Track
+from benchmarks.tracks import LoadedTrack, Track, load
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
 EXCERPT_SEC: Final = 8.0
@@ -70,15 +71,32 @@ def write_excerpt(
 ) -> None:
     """Write stems (channels, samples), cut already, into a folder of the clip.
 
-    ``name`` is "" for the mixture, "reference" or a system's id. Estimates may exceed full
-    scale: they are clipped, which is what a player would do.
+    ``name`` is "" for the mixture, "reference" or a system's id. Raises OSError.
     """
-    folder = root / AUDIO / track.clip / name
-    folder.mkdir(parents=True, exist_ok=True)
     for stem, audio in stems.items():
-        scratch = folder / f".{stem}.partial"
-        soundfile.write(scratch, np.clip(audio.T, -1, 1), SAMPLE_RATE, "PCM_16", format="FLAC")
-        os.replace(scratch, folder / f"{stem}.flac")
+        write_audio(root / AUDIO / track.clip / name / f"{stem}.flac", audio)
+
+
+def write_audio(path: Path, audio: NDArray[np.floating]) -> None:
+    """Write (channels, samples) as 16 bit, the whole file or none, in the format of its ending.
+
+    Estimates may exceed full scale: they are clipped, which is what a player would do. Raises
+    OSError; encoded in memory, since libsndfile does not tell a full disk from other faults.
+    """
+    encoded = io.BytesIO()
+    kind = path.suffix.removeprefix(".").upper()
+    soundfile.write(encoded, np.clip(audio.T, -1, 1), SAMPLE_RATE, "PCM_16", format=kind)
+    _write_whole(path, encoded.getvalue())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        scratch.write_bytes(data)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def has_excerpt(root: Path, track: Track, name: str) -> bool:
@@ -87,21 +105,33 @@ def has_excerpt(root: Path, track: Track, name: str) -> bool:
     return all((folder / f"{stem}.flac").exists() for stem in STEMS)
 
 
-def write_index(root: Path, clips: Sequence[tuple[Track, float]]) -> None:
-    """Write clips.json: each clip with the second at which its excerpt starts."""
-    items = [
-        {
+def write_index(root: Path, clips: Sequence[Track]) -> None:
+    """Add the clips whose excerpts are there to clips.json; those of earlier runs stay.
+
+    Raises UserError where a clip cannot be loaded, OSError where nothing can be written.
+    """
+    items = {item["clip"]: item for item in _index(root)}
+    new = [track for track in clips if (items.get(track.clip) or {}).get("data") != track.data]
+    new = [track for track in new if (root / AUDIO / track.clip / "mixture.flac").exists()]
+    for track in new:
+        start, stop = busiest_window(load(track))
+        items[track.clip] = {
             "clip": track.clip,
             "track": track.performance,
             "kit": track.kit,
-            "start_sec": round(start_sec, 3),
-            "duration_sec": EXCERPT_SEC,
+            "start_sec": round(start / SAMPLE_RATE, 3),
+            "duration_sec": round((stop - start) / SAMPLE_RATE, 3),
             "data": track.data,
         }
-        for track, start_sec in clips
-    ]
-    path = root / AUDIO / INDEX
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{INDEX}.partial")
-    scratch.write_text(json.dumps({"clips": items}, indent=2) + "\n", "utf-8")
-    os.replace(scratch, path)
+    if new:
+        text = json.dumps({"clips": list(items.values())}, indent=2) + "\n"
+        _write_whole(root / AUDIO / INDEX, text.encode())
+
+
+def _index(root: Path) -> list[dict[str, object]]:
+    """The items of clips.json whose folders are there; none where it is missing or damaged."""
+    try:
+        items = json.loads((root / AUDIO / INDEX).read_text("utf-8"))["clips"]
+        return [item for item in items if (root / AUDIO / str(item["clip"])).is_dir()]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []

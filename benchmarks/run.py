@@ -168,6 +168,7 @@ def run(
     begin = time.monotonic()
     try:
         with (
+            _faults_told(root),
             (root / RECORDS).open("a", encoding="utf-8") as file,
             tqdm(
                 total=plan.audio_sec / 60 + 1e-9,
@@ -184,12 +185,6 @@ def run(
                     file.flush()
                     os.fsync(file.fileno())
                 bar.update(outcome.task.track.duration_sec * len(outcome.task.score) / 60)
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise UserError(
-                f"{root} is full; what is scored is kept: free some space and run again"
-            ) from error
-        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             _add_seconds(root, time.monotonic() - begin, n_workers)
@@ -203,6 +198,7 @@ def _outcomes(tasks: Sequence[Task], n_workers: int) -> Iterator[Outcome]:
     # the time goes into clearing pages; these settings, read by new processes, let it keep them.
     for name, value in _KEEP_MEMORY.items():
         os.environ.setdefault(name, value)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
     )
@@ -221,6 +217,9 @@ def _outcomes(tasks: Sequence[Task], n_workers: int) -> Iterator[Outcome]:
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        if running:  # Ctrl-C or a full disk: nobody waits for what is half separated
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
 
 
 def _prepare() -> None:
@@ -234,7 +233,10 @@ def _prepare() -> None:
 
 
 def run_task(task: Task) -> Outcome:
-    """Load a track, separate it with every entrant, score; faults become lines."""
+    """Load a track, separate it with every entrant, score; faults become lines.
+
+    Raises OSError where an excerpt cannot be written: then nothing else can.
+    """
     records: list[StemRecord] = []
     failures: list[str] = []
     try:
@@ -248,8 +250,8 @@ def run_task(task: Task) -> Outcome:
             write(
                 "reference", {stem: audio[:, window] for stem, audio, is_there in there if is_there}
             )
-    except UserError as error:
-        return Outcome(task, (), (str(error),))
+    except (UserError, MemoryError) as error:
+        return Outcome(task, (), (describe_fault(error, task.track.clip),))
     for entrant in dict.fromkeys((*task.score, *task.excerpt)):
         name = id_of(entrant)
         try:
@@ -257,19 +259,21 @@ def run_task(task: Task) -> Outcome:
             check_estimate(estimate, task.track, loaded, name)
             if ready and entrant in task.score:
                 records += score_estimate(ready, estimate, system=name, revision=revision)
-            if entrant in task.excerpt:
-                cut = estimate[..., window]
-                write(name, dict(zip(STEMS, cut, strict=True)))
-        except UserError as error:
-            failures.append(str(error))
-        except MemoryError:
-            failures.append(f"{name} on {task.track.clip}: out of memory; use fewer --workers")
-        except OSError:
-            raise
         except Exception as error:  # another's system may raise anything; the others go on
-            words = " ".join(str(error).split())[:300]
-            failures.append(f"{name} on {task.track.clip}: {type(error).__name__}: {words}")
+            failures.append(describe_fault(error, f"{name} on {task.track.clip}"))
+            continue
+        if entrant in task.excerpt:
+            write(name, dict(zip(STEMS, estimate[..., window], strict=True)))
     return Outcome(task, tuple(records), tuple(failures))
+
+
+def describe_fault(error: Exception, where: str) -> str:
+    """One line for whatever a system has raised."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{where}: out of memory; use fewer --workers"
+    return f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _separate(entrant: Entrant, task: Task, loaded: LoadedTrack) -> tuple[NDArray[np.float32], str]:
@@ -297,10 +301,26 @@ def locked(root: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
     try:
-        yield
+        with _faults_told(root):
+            yield
     finally:
         (root / _LOCK).unlink(missing_ok=True)
         lock.release()
+
+
+@contextlib.contextmanager
+def _faults_told(root: Path) -> Iterator[None]:
+    """What keeps the folder from being written, as one line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader of what is printed has gone
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise UserError(
+                f"{root} is full; what is scored is kept: free some space and run again"
+            ) from error
+        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
 
 
 def write_systems(root: Path, described: Sequence[SystemRecord]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from baselines.system import Inputs, System, SystemInfo
 from benchmarks import systems
 from benchmarks.records import SystemRecord
+from benchmarks.run import describe_fault
 from benchmarks.timing import CLIP_SEC, clip_of_60_sec, measure_speed
 from benchmarks.tracks import LoadedTrack, Track, load
 from stemgmd_build.taxonomy import SAMPLE_RATE
@@ -32,8 +33,10 @@ def record_of(info: SystemInfo) -> SystemRecord:
     )
 
 
-def timed(names: Sequence[str], tracks: Sequence[Track], device: str) -> Iterator[SystemRecord]:
-    """Time each system on a clip cut from the longest of the tracks.
+def timed(
+    names: Sequence[str], tracks: Sequence[Track], device: str
+) -> Iterator[SystemRecord | str]:
+    """Time each system on a clip cut from the longest of the tracks; a line where it fails.
 
     The runs count `separate` alone: warm-up, then the median of five, with all threads that
     torch takes by itself. Raises UserError where the clip cannot be loaded.
@@ -54,7 +57,11 @@ def timed(names: Sequence[str], tracks: Sequence[Track], device: str) -> Iterato
         ) -> object:
             return system.separate(dataclasses.replace(inputs, mixture=mixture))
 
-        speed = measure_speed(separate, inputs.mixture, device=device)
+        try:
+            speed = measure_speed(separate, inputs.mixture, device=device)
+        except Exception as error:  # another's system may raise anything; the others go on
+            yield describe_fault(error, f"{name} on 60 s of {longest.clip}")
+            continue
         yield dataclasses.replace(
             record_of(system.info),
             real_time_ratio=speed.real_time_ratio,

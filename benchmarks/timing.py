@@ -95,7 +95,7 @@ def measure_speed(
         audio_sec=audio_sec,
         run_sec=seconds,
         device=device,
-        device_name=torch.cuda.get_device_name(device) if on_gpu else cpu_name(),
+        device_name=device_name(device),
         n_threads=count_threads(),
         dtype=dtype or str(mixture.dtype).removeprefix("torch."),
         peak_memory_bytes=_peak_memory_bytes(scope),
@@ -148,6 +148,12 @@ def _peak_memory_bytes(scope: Literal["runs", "process"]) -> int:
                 return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def device_name(device: str) -> str:
+    """The model of a torch device."""
+    on_gpu = torch.device(device).type == "cuda"
+    return torch.cuda.get_device_name(device) if on_gpu else cpu_name()
 
 
 def cpu_name() -> str:

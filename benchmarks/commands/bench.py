@@ -155,6 +155,7 @@ def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
 def _run(options: argparse.Namespace) -> int:
     from benchmarks import speed, systems
     from benchmarks.run import described, locked, write_systems
+    from benchmarks.timing import device_name
 
     names = list(systems.available()) if options.systems == "all" else options.systems.split(",")
     infos = {name: systems.load(name, options.device).info for name in dict.fromkeys(names)}
@@ -168,12 +169,17 @@ def _run(options: argparse.Namespace) -> int:
         status = _score_all(options, tracks, facts, list(infos), infos, options.device)
         if not options.no_speed:
             have = {
-                (s.system, s.revision, s.device)
+                (s.system, s.revision, s.device_name)
                 for s in described(options.out)
                 if s.real_time_ratio is not None
             }
-            todo = [n for n, i in infos.items() if (n, i.revision, options.device) not in have]
+            here = device_name(options.device)
+            todo = [name for name, i in infos.items() if (name, i.revision, here) not in have]
             for record in speed.timed(todo, tracks, options.device) if todo else ():
+                if isinstance(record, str):
+                    status = 1
+                    print(f"stemgmd bench: not timed: {record}", file=sys.stderr)
+                    continue
                 write_systems(options.out, [record])
                 if not options.json:
                     print(
@@ -243,7 +249,6 @@ def _score_all(
 ) -> int:
     from benchmarks import excerpts
     from benchmarks.run import id_of, make_plan, run, write_facts
-    from benchmarks.tracks import load
 
     if options.workers < 1 or options.audio < 0:
         raise UserError("--workers must be at least 1 and --audio at least 0")
@@ -262,11 +267,9 @@ def _score_all(
     )
     write_facts(options.out, facts | _machine())
     failures = run(plan, infos, n_workers=options.workers, show_progress=not options.json)
-    if plan.clips and any(task.excerpt for task in plan.tasks):
-        starts = [(track, excerpts.busiest_window(load(track))[0] / 44100) for track in plan.clips]
-        excerpts.write_index(options.out, starts)
     for line in failures:
         print(f"stemgmd bench: failed: {line}", file=sys.stderr)
+    excerpts.write_index(options.out, plan.clips)
     if options.json:
         names = [id_of(entrant) for entrant in entrants]
         print(json.dumps({"out": str(options.out), "systems": names, "failed": failures}))
@@ -307,21 +310,17 @@ def _systems(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    import soundfile
     from tqdm import tqdm
 
+    from benchmarks.excerpts import write_audio
     from benchmarks.tracks import load
 
     tracks, _ = _tracks(options)
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
         for track in tqdm(tracks, unit="clip"):
             path = options.out / f"{track.clip}.wav"
             if not path.exists():
-                scratch = path.with_suffix(".partial")
-                mixture = load(track).mixture.T
-                soundfile.write(scratch, mixture, 44100, "PCM_16", format="WAV")
-                os.replace(scratch, path)
+                write_audio(path, load(track).mixture)
     except OSError as error:
         raise UserError(f"{options.out} cannot be written: {error.strerror or error}") from error
     print(f"{len(tracks)} mixtures are in {options.out}")

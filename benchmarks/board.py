@@ -51,7 +51,9 @@ class Metric:
 
 _FRAMES: Final = "median over a stem's own active 1 s frames, then median over pairs"
 METRICS: Final = (
-    Metric("nsdr_db", "nSDR", "dB", "mean", True, 2, "nSDR in LarsNet's definition, mean"),
+    Metric("nsdr_db", "nSDR", "dB", "mean", True, 2,
+           "nSDR in LarsNet's definition, mean (errors below float32's epsilon count as none, so "
+           "quiet stems have a ceiling)"),
     Metric("nsdr_mdx_db", "nSDR (MDX)", "dB", "mean", True, 2, "nSDR in the MDX definition, mean"),
     Metric("si_sdr_db", "SI-SDR", "dB", "median", True, 2,
            "SI-SDR, median over pairs (a silent estimate scores -inf, which a mean cannot bear)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ def test_one_warm_up_and_five_runs() -> None:
 
 
 def test_the_warm_up_does_not_count() -> None:
-    work = iter([3_000_000, 0, 0, 0])
+    work = iter([20_000_000, 0, 0, 0])
+    start = time.perf_counter()
     speed = timing.measure_speed(lambda _: sum(range(next(work))), SECOND, n_runs=3)
-    assert max(speed.run_sec) < 0.01
+    assert sum(speed.run_sec) < (time.perf_counter() - start) / 2
 
 
 def test_the_ratio_is_audio_over_the_median_run() -> None:
@@ -40,10 +42,23 @@ def test_the_runs_peak_memory_is_seen_though_it_was_given_back() -> None:
 
     large, small = hold(300_000_000), hold(1)
     assert large.peak_memory_bytes > 300_000_000
-    if large.memory_scope == "runs":
-        assert large.peak_memory_bytes - small.peak_memory_bytes > 250_000_000
+    if small.memory_scope == "runs":
+        assert large.peak_memory_bytes - small.peak_memory_bytes > 200_000_000
     else:
-        assert small.peak_memory_bytes >= large.peak_memory_bytes
+        assert small.peak_memory_bytes > 290_000_000
+
+
+@pytest.mark.parametrize(
+    ("status", "low"),
+    [
+        ("VmHWM:\t  306484 kB\nVmRSS:\t   13516 kB\n", False),
+        ("VmHWM:\t   13600 kB\nVmRSS:\t   13516 kB\n", True),
+        ("VmRSS:\t   13516 kB\n", False),
+        ("", False),
+    ],
+)
+def test_a_mark_that_did_not_fall_is_noticed(status: str, low: bool) -> None:
+    assert timing._mark_is_low(status) is low
 
 
 def test_where_the_mark_cannot_be_reset_the_process_peak_is_reported(

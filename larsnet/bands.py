@@ -3,42 +3,80 @@
 Bands are as narrow as a bin at the bottom, where kick and toms are told apart, and widen upwards
 in proportion to frequency: band b begins at bin ``corner * (exp(b * rate) - 1)``, where
 ``corner`` and ``rate`` make the first band one bin wide and the last end at the top. Values
-between band centres are interpolated linearly: row k of ``expansion`` holds the weights that
+between band centres are interpolated linearly: row k of the expansion holds the weights that
 bin k has in the bands, and sums to one. The way down is the transpose, each band's weights
 scaled to sum one: a mean of the bins around the band's centre.
+
+Both matrices are nearly diagonal, so they are kept and applied as blocks of some rows and the
+columns that these rows reach.
 """
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
+_BLOCK_BANDS: Final = 32
+
+
+class _Block(NamedTuple):
+    """Consecutive rows of a matrix, and the columns ``start`` to ``stop`` that they reach."""
+
+    name: str
+    start: int
+    stop: int
+
 
 class Bands(nn.Module):
-    """The two matrices; nothing is learnt, nothing is saved. Axes are (..., bins, frames)."""
+    """The two ways; nothing is learnt, nothing is saved. Axes are (..., bins, frames).
 
-    expansion: Tensor
-    pooling: Tensor
+    ``widths``: float32 (n_bands,), the number of bins that each band stands for; they sum to
+    ``n_bins``.
+    """
+
+    widths: Tensor
 
     def __init__(self, n_bins: int, n_bands: int) -> None:
         super().__init__()
-        expansion = torch.from_numpy(_expansion(n_bins, n_bands))
-        pooling = expansion.T / expansion.sum(dim=0)[:, None]
-        self.register_buffer("expansion", expansion.float(), persistent=False)
-        self.register_buffer("pooling", pooling.float().contiguous(), persistent=False)
+        expansion = _expansion(n_bins, n_bands)
+        widths = expansion.sum(axis=0)
+        bands = np.arange(0, n_bands, _BLOCK_BANDS)
+        bins = np.searchsorted(expansion.argmax(axis=1), bands)
+        self.register_buffer("widths", torch.from_numpy(widths).float(), persistent=False)
+        self._down = self._keep("pool", expansion.T / widths[:, None], bands)
+        self._up = self._keep("expand", expansion, bins)
 
     def pool(self, magnitudes: Tensor) -> Tensor:
         """Bins to bands: weighted means."""
-        return self.pooling @ magnitudes
+        return self._apply_blocks(self._down, magnitudes)
 
     def expand(self, masks: Tensor) -> Tensor:
         """Bands to bins: linear interpolation, constant beyond the outermost centres."""
-        return self.expansion @ masks
+        return self._apply_blocks(self._up, masks)
+
+    def _apply_blocks(self, blocks: list[_Block], cells: Tensor) -> Tensor:
+        parts = [self.get_buffer(name) @ cells[..., start:stop, :] for name, start, stop in blocks]
+        return torch.cat(parts, dim=-2)
+
+    def _keep(
+        self, name: str, matrix: NDArray[np.float64], starts: NDArray[np.int64]
+    ) -> list[_Block]:
+        blocks = []
+        for i, (rows) in enumerate(np.split(matrix, starts[1:])):
+            reached = np.flatnonzero(rows.any(axis=0))
+            block = _Block(f"{name}{i}", int(reached[0]), int(reached[-1]) + 1)
+            part = torch.from_numpy(rows[:, block.start : block.stop].copy()).float()
+            self.register_buffer(block.name, part, persistent=False)
+            blocks.append(block)
+        return blocks
 
 
-def band_edges(n_bins: int, n_bands: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def band_edges(n_bins: int, n_bands: int) -> NDArray[np.float64]:
     """Edges of the bands in bins, (n_bands + 1,) from 0 to ``n_bins``."""
     steps = np.arange(n_bands + 1, dtype=np.float64)
     if n_bands == n_bins:
@@ -48,11 +86,11 @@ def band_edges(n_bins: int, n_bands: int) -> np.ndarray[tuple[int], np.dtype[np.
         return float(np.expm1(rate * n_bands) / np.expm1(rate)) - n_bins
 
     rate = brentq(excess, 1e-9, 20.0 / n_bands * np.log(n_bins), xtol=1e-14)
-    edges: np.ndarray[tuple[int], np.dtype[np.float64]] = np.expm1(rate * steps) / np.expm1(rate)
+    edges: NDArray[np.float64] = np.expm1(rate * steps) / np.expm1(rate)
     return edges
 
 
-def _expansion(n_bins: int, n_bands: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _expansion(n_bins: int, n_bands: int) -> NDArray[np.float64]:
     edges = band_edges(n_bins, n_bands)
     centres = (edges[:-1] + edges[1:]) / 2 - 0.5  # bin k reaches from k to k + 1 on this axis
     bins = np.arange(n_bins, dtype=np.float64)

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "info": ("stemgmd_build.commands.info:main", "describe a dataset"),
     "bench": ("benchmarks.commands.bench:main", "score separation systems, publish the tables"),
     "separate": ("larsnet.commands.separate:main", "separate drum recordings into five stems"),
+    "train": ("larsnet.commands.train:main", "train a LarsNet on what is rendered on the fly"),
     "demo": (
         "benchmarks.commands.demo:main",
         "a small dataset, one track drawn, and a leaderboard of it",

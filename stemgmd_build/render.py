@@ -44,7 +44,7 @@ FADE_SAMPLES: Final = SAMPLE_RATE // 100
 _CHUNK: Final = 16384  # samples a channel: two float32 channels of it stay in a core's L2 cache
 
 _CHOKE_SAMPLES: Final = round(80 / 20 * np.log(10) * CHOKE_TIME_CONSTANT_SEC * SAMPLE_RATE)
-_CHOKE_DECAY: Final = np.exp(
+CHOKE_DECAY: Final = np.exp(
     -np.arange(_CHOKE_SAMPLES) / (CHOKE_TIME_CONSTANT_SEC * SAMPLE_RATE)
 ).astype(np.float32)
 _FADE_OUT: Final = np.linspace(1.0, 0.0, FADE_SAMPLES + 1, dtype=np.float32)[1:]
@@ -179,7 +179,7 @@ def render(
         row = out[targets[i]]
         _add(row, onset + first - start, shot[:, first:plain], gains[i], scratch)
         if plain < last:
-            decay = _CHOKE_DECAY[plain - choke_at : last - choke_at]
+            decay = CHOKE_DECAY[plain - choke_at : last - choke_at]
             _add(row, onset + plain - start, shot[:, plain:last] * decay, gains[i], scratch)
     if schedule.fades:
         for target in {row for row in rows if row >= 0}:

@@ -160,7 +160,8 @@ def test_bands_keep_what_is_constant_and_widen_upwards(n_bins: int, n_bands: int
     bands = Bands(n_bins, n_bands)
     torch.testing.assert_close(bands.pool(torch.ones(2, n_bins, 3)), torch.ones(2, n_bands, 3))
     torch.testing.assert_close(bands.expand(torch.ones(2, n_bands, 3)), torch.ones(2, n_bins, 3))
-    assert bands.expansion.min() >= 0
+    assert bands.expand(torch.eye(n_bands)).min() >= 0
+    assert float(bands.widths.sum()) == pytest.approx(n_bins)
     assert not bands.state_dict()
 
 

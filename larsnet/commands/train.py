@@ -1,0 +1,69 @@
+"""`stemgmd train`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from larsnet.training_config import load_config
+
+_EPILOG = """\
+Segments are rendered while training; nothing but the run is written. The same command resumes a
+run that was stopped or killed, through the very same losses. DIR/best.safetensors and
+DIR/last.safetensors are weights for `stemgmd separate --weights`.
+
+examples:
+  stemgmd train smoke                                 does training work here? under a minute
+  stemgmd train larsnet-small --out runs/small        what two cores can train
+  stemgmd train larsnet --device cuda                 the paper's recipe
+  torchrun --nproc-per-node 4 -m stemgmd_build.cli train larsnet --device cuda
+  torchrun --nproc-per-node 2 -m stemgmd_build.cli train larsnet-small
+  tensorboard --logdir runs"""
+
+
+def main(argv: list[str]) -> int:
+    """Train a LarsNet; 0 when all steps are done."""
+    parser = argparse.ArgumentParser(
+        prog="stemgmd train",
+        description="Train a LarsNet on segments rendered from MIDI and drum kits.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", help="larsnet, larsnet-small, smoke, or a TOML file")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: runs/<name of the configuration>"
+    )
+    parser.add_argument("--gmd", type=Path, metavar="DIR", help="the Groove MIDI Dataset")
+    parser.add_argument("--device", default="cpu", help="such as cpu (default) or cuda")
+    parser.add_argument("--threads", type=int, metavar="N", help="on a processor, each process")
+    parser.add_argument("--steps", type=int, metavar="N", help="instead of the configuration's")
+    parser.add_argument("--batch", type=int, metavar="N", help="instead of the configuration's")
+    parser.add_argument("--accumulate", type=int, metavar="N", help="parts of a batch")
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the configuration's")
+    options = parser.parse_args(argv)
+    changes: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ("steps", "batch", "accumulate", "seed")
+        if getattr(options, name) is not None
+    }
+    config = load_config(options.config, changes)
+
+    import torch
+
+    from larsnet.distributed import join_team
+    from larsnet.train import train
+
+    if options.threads:
+        torch.set_num_threads(max(1, options.threads))
+    folder = options.out or Path("runs") / Path(options.config).stem
+    with join_team(options.device) as team:
+        result = train(config, folder, team, options.gmd)
+        if team.leads:
+            hours = result.progress.seconds / 3600
+            print(
+                f"{folder}: {result.progress.step} steps in {hours:.2f} h, best validation nSDR "
+                f"{result.progress.best:.2f} dB; waited for data {result.data_share:.0%} of the "
+                f"time\n{folder / 'best.safetensors'}\n{folder / 'curves.png'}"
+            )
+    return 0

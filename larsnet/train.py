@@ -1,0 +1,245 @@
+"""The training loop: `train` makes or resumes a run.
+
+The recipe is LarsNet's (arXiv 2312.09663, section 4): segments rendered from MIDI, six
+augmentations, L1 on magnitudes, Adam; what differs is in the configuration's file. A step's
+examples, dropout and learning rate follow from seed and step alone, so that a run that was killed
+and is resumed goes through the very same losses.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from larsnet.augment import AugmentConfig
+from larsnet.batches import Batch, losses, planned, rendered
+from larsnet.distributed import Team, synchronize_batch_norm
+from larsnet.model import LarsNet
+from larsnet.record import Record
+from larsnet.runs import Progress, resume, trainable
+from larsnet.segments import Plan, Player, Segments
+from larsnet.training_config import TrainConfig
+from larsnet.validation import Score, validate
+from stemgmd_build.bank import load_bank
+from stemgmd_build.errors import UserError
+from stemgmd_build.gain import kit_gain
+from stemgmd_build.gmd import find_collection
+from stemgmd_build.kits import select_kits, with_gain
+from stemgmd_build.performances import Collection
+from stemgmd_build.render import strikes_of
+
+LOG_EVERY: Final = 25
+_OTHER_SEED: Final = 1_000_003
+
+
+class _Masks(nn.Module):
+    """All nets' masks on their own cells, as one forward pass for DistributedDataParallel."""
+
+    def __init__(self, model: LarsNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        """(batch, stems, 2, cells, frames) of (batch, 2, cells, frames)."""
+        exponent = self.model.config.input_exponent
+        seen = mixture if exponent == 1 else mixture.pow(exponent)
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        parts = []
+        for name in self.model.nets:
+            masks = self.model.net(name)(seen)
+            parts.append(masks.reshape(len(masks), -1, 2, *masks.shape[2:]))
+        return torch.cat(parts, dim=1).float()
+
+
+@dataclass
+class _Run:
+    """What the loop works with; ``network`` is the model as a step of the optimizer sees it."""
+
+    config: TrainConfig
+    team: Team
+    model: LarsNet
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    segments: Segments
+    player: Player
+    held: Segments
+
+    def synchronize(self) -> float:
+        """Wait for the device; the time then."""
+        if self.team.device.type == "cuda":
+            torch.cuda.synchronize(self.team.device)
+        return time.perf_counter()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """``score``: of the last validation; ``data_share``: of the time, spent waiting for data."""
+
+    progress: Progress
+    score: Score | None
+    data_share: float
+
+
+def train(config: TrainConfig, folder: Path, team: Team, gmd: Path | None = None) -> TrainResult:
+    """Train until ``config.steps``, from the start or from where the run in ``folder`` stands.
+
+    Args:
+        config: the run.
+        folder: where its files are (:mod:`larsnet.runs`).
+        team: this process and its device (:mod:`larsnet.distributed`).
+        gmd: the Groove MIDI Dataset's folder; default: where `stemgmd gmd` finds it.
+
+    Raises:
+        UserError: no performances or kits, the folder holds another run, no room to write.
+        KeyboardInterrupt: after the step that it was pressed in, whose state is saved.
+    """
+    n_part = config.batch // config.accumulate
+    if n_part % team.size:
+        raise UserError(f"a batch of {n_part} cannot be shared evenly by {team.size} processes")
+    run = _prepare(config, team, find_collection(gmd))
+    progress = resume(folder, config, run.model, run.optimizer)
+    record = Record(folder, config, team, run.model, run.optimizer, progress)
+    with _asked_to_stop() as stop:
+        return _loop(run, record, stop)
+
+
+def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:
+    torch.manual_seed(config.seed)
+    model = LarsNet(config.model).to(team.device).train()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.sync_batch_norm and team.size > 1:
+        synchronize_batch_norm(model)
+    optimizer = torch.optim.Adam(trainable(model).values(), lr=config.learning_rate)
+    on_gpu = team.device.type == "cuda"
+    network: nn.Module = _Masks(model)
+    if config.compile and on_gpu:
+        network.compile()
+    if team.size > 1:
+        network = DistributedDataParallel(network, device_ids=[team.device] if on_gpu else None)
+    kits = select_kits(config.kits)
+    banks = [load_bank(with_gain(kit, kit_gain(kit, collection))) for kit in kits]
+
+    def segments(split: str, n_frames: int, augment: AugmentConfig | None, seed: int) -> Segments:
+        performances = collection.select(split, config.limit)
+        strikes = [strikes_of(collection.read_score(one)) for one in performances]
+        n_samples = (n_frames - 1) * config.model.hop_samples
+        return Segments(strikes, banks, n_samples, augment=augment, seed=seed)
+
+    # Validation hears segments as long as separation's patches, whatever training hears.
+    held = segments("validation", config.model.unet.n_frames, None, config.seed + _OTHER_SEED)
+    heard = segments(config.split, config.n_frames, config.augment, config.seed)
+    return _Run(config, team, model, network, optimizer, heard, Player(banks, team.device), held)
+
+
+def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
+    config, first = run.config, record.progress.step
+    plans = [run.held.plan(index) for index in range(config.validation_segments)]
+    parts = planned(run.segments, _parts(config, run.team, first))
+    score: Score | None = None
+    with tqdm(
+        total=config.steps,
+        initial=first,
+        desc="training",
+        unit="step",
+        disable=None if run.team.leads else True,
+    ) as bar:
+        for step in range(first, config.steps):
+            done, ends = step + 1, step + 1 == config.steps
+            _step(run, step, parts, record)
+            bar.update()
+            if done % LOG_EVERY == 0 or ends:
+                bar.set_postfix_str(f"loss {record.flush():.4f}")
+            if done % config.validate_every == 0 or ends:
+                score = validate(run.model, run.player, plans, run.held.n_samples, run.team)
+                record.validated(done, score)
+                if run.team.leads:
+                    bar.write(f"step {done}: validation nSDR {score.nsdr_db:.2f} dB")
+            if stop[0] or done % config.checkpoint_every == 0 or ends:
+                record.save(done)
+            if stop[0]:
+                raise KeyboardInterrupt
+    return TrainResult(record.progress, score, record.data_share)
+
+
+def _parts(config: TrainConfig, team: Team, first: int) -> Iterator[range]:
+    """Indices of the examples of this process, part by part, from step ``first`` on."""
+    n_part = config.batch // config.accumulate
+    n_own = n_part // team.size
+    for step in range(first, config.steps):
+        for part in range(config.accumulate):
+            start = step * config.batch + part * n_part + team.rank * n_own
+            yield range(start, start + n_own)
+
+
+def _step(run: _Run, step: int, parts: Iterator[list[Plan]], record: Record) -> None:
+    """One step of the optimizer."""
+    config, team = run.config, run.team
+    torch.manual_seed((config.seed << 40) + step * team.size + team.rank)  # for dropout
+    weights = torch.tensor(config.stem_weights or [1.0] * len(config.model.stems))
+    weights = weights.to(team.device)
+    rate = config.learning_rate_at(step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    run.optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros_like(weights)
+    is_timed = step % LOG_EVERY == 0  # now and then: on an accelerator waiting costs time itself
+    data_sec, begin = 0.0, run.synchronize() if is_timed else 0.0
+    for part in range(config.accumulate):
+        asked = time.perf_counter()
+        batch = rendered(run.player, next(parts), config.n_samples, run.model)
+        if is_timed:
+            data_sec += run.synchronize() - asked
+        with _gradients_stay_here(run.network, part + 1 < config.accumulate):
+            found = _losses(run, batch) / config.accumulate
+            torch.autograd.backward((found * weights).sum())
+        total += found.detach()
+    run.optimizer.step()
+    if is_timed:
+        record.timed(data_sec, run.synchronize() - begin)
+    record.add(step + 1, rate, total)
+
+
+def _losses(run: _Run, batch: Batch) -> Tensor:
+    bf16 = run.config.precision == "bfloat16"
+    with torch.autocast(run.team.device.type, torch.bfloat16, enabled=bf16):
+        masks = run.network(batch.mixture)
+    return losses(masks, batch, run.model)
+
+
+def _gradients_stay_here(network: nn.Module, more_to_come: bool) -> AbstractContextManager[None]:
+    """While parts of a batch are still to come, processes need not exchange gradients."""
+    if more_to_come and isinstance(network, DistributedDataParallel):
+        return network.no_sync()
+    return nullcontext()
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[bool]]:
+    """Whether Ctrl-C was pressed: the step is finished and saved first. Twice: at once."""
+    stop = [False]
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop[0]:
+            raise KeyboardInterrupt
+        stop[0] = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

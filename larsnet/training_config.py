@@ -1,0 +1,135 @@
+"""What a training run is: a TOML file as a frozen record.
+
+`load_config` takes the name of a packaged file (``larsnet``, ``larsnet-small``, ``smoke``) or a
+path. Unknown keys are errors: a setting that is misspelt must not be left at its default in
+silence.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from larsnet.augment import AugmentConfig
+from larsnet.config import LarsnetConfig, config_from_dict, config_to_dict
+from stemgmd_build.errors import UserError
+
+CONFIGS: Final = Path(__file__).parent / "configs"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run. ``batch`` is that of one step, over all devices and parts.
+
+    Args:
+        model: the nets.
+        steps: optimizer steps of the whole run.
+        batch: examples a step; each of ``n_frames`` frames.
+        accumulate: parts that a device works its share of a batch off in.
+        learning_rate: Adam's, reached after ``warmup_steps`` and falling linearly to nothing over
+            the last ``decay_steps``.
+        stem_weights: factor of each stem's loss; it matters only where nets share parameters.
+        precision: of the nets' arithmetic; weights stay in float32.
+        sync_batch_norm: batch statistics over all devices rather than each one's own.
+        split, limit, kits: which performances on which kits.
+    """
+
+    model: LarsnetConfig
+    steps: int
+    batch: int = 24
+    accumulate: int = 1
+    n_frames: int = 512
+    learning_rate: float = 1e-4
+    warmup_steps: int = 0
+    decay_steps: int = 0
+    stem_weights: tuple[float, ...] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    sync_batch_norm: bool = False
+    split: str = "train"
+    limit: int | None = None
+    kits: tuple[str, ...] = ("train",)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    seed: int = 42
+    validate_every: int = 1000
+    validation_segments: int = 24
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "batch", "accumulate", "n_frames", "validate_every")
+        for name in (*counts, "checkpoint_every", "validation_segments"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a whole number above 0")
+        if self.n_frames % 2**self.model.unet.depth:
+            raise ValueError(f"n_frames must be a multiple of {2**self.model.unet.depth}")
+        if self.batch % self.accumulate:
+            raise ValueError("batch must be a multiple of accumulate")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError("precision must be float32 or bfloat16")
+        if not self.learning_rate > 0 or min(self.warmup_steps, self.decay_steps) < 0:
+            raise ValueError("learning_rate must be above 0, warmup and decay at least 0")
+        if self.stem_weights is not None and len(self.stem_weights) != len(self.model.stems):
+            raise ValueError("stem_weights must be one a stem")
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of a segment: the last frame is centred on the last one."""
+        return (self.n_frames - 1) * self.model.hop_samples
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        fall = min(1.0, (self.steps - step) / (self.decay_steps + 1))
+        return self.learning_rate * min(rise, fall)
+
+
+def load_config(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
+    """The run that a file describes.
+
+    Args:
+        name: of a packaged configuration, or a path.
+        changes: values at the file's top level to replace.
+
+    Raises:
+        UserError: no such file, no TOML, an unknown or impossible value.
+    """
+    path = Path(name)
+    packaged = CONFIGS / f"{name}.toml"
+    if path.suffix != ".toml" and packaged.is_file():
+        path = packaged
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        there = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
+        raise UserError(
+            f"no configuration {name} ({error.strerror}); there are {there}, or the path of a file"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return train_config({**values, **(changes or {})})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def train_config(values: Mapping[str, Any]) -> TrainConfig:
+    """From plain values, as TOML and JSON hold them. Raises ValueError, TypeError or KeyError."""
+    given = dict(values)
+    unknown = sorted(set(given) - {entry.name for entry in fields(TrainConfig)})
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]!r}")
+    model = config_from_dict({"unet": {}, **given.pop("model", {})})
+    augment = AugmentConfig(**_tuples(given.pop("augment", {})))
+    return TrainConfig(model=model, augment=augment, **_tuples(given))
+
+
+def as_values(config: TrainConfig) -> dict[str, Any]:
+    """The inverse of `train_config`."""
+    return {**asdict(config), "model": config_to_dict(config.model)}
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}

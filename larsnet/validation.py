@@ -1,0 +1,66 @@
+"""How well a LarsNet in training separates: GMD's validation split on the training kits.
+
+The score is the nSDR of LarsNet's paper, pooled over all stems that sound in a segment: not what
+the leaderboard reports, whose kits are others, but what the best checkpoint is chosen by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from baselines.spectral import istft
+from larsnet.batches import analyse, losses, spectrum
+from larsnet.distributed import Team
+from larsnet.model import LarsNet
+from larsnet.segments import Plan, Player
+
+_EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class Score:
+    """``loss``: mean over stems; ``nsdr_db``: mean over present stems, ``by_stem`` each."""
+
+    loss: float
+    nsdr_db: float
+    by_stem: tuple[float, ...]
+
+
+@torch.no_grad()
+def validate(
+    model: LarsNet, player: Player, plans: Sequence[Plan], n_samples: int, team: Team
+) -> Score:
+    """Score the model on some plans, which the team shares."""
+    was_training = model.training
+    model.eval()
+    n_stems = len(model.config.stems)
+    # loss, number of segments, then for each stem nSDR and in how many segments it sounds
+    sums = torch.zeros(2 + 2 * n_stems, dtype=torch.float64, device=team.device)
+    for plan in plans[team.rank :: team.size]:
+        stems = player.play([plan], n_samples)
+        cells = spectrum(stems[0].sum(dim=0), model.config.stft)
+        net_masks = model(cells.abs()[None])
+        estimates = istft(net_masks[0] * cells, model.config.stft, n_samples)
+        batch = analyse(stems, model)
+        masks = net_masks if model.bands is None else model.bands.pool(net_masks)
+        present = stems[0].abs().amax(dim=(1, 2)) > 0
+        sums[0] += losses(masks, batch, model).mean()
+        sums[1] += 1
+        sums[2 : 2 + n_stems] += torch.where(present, _nsdr_db(stems[0], estimates), 0.0)
+        sums[2 + n_stems :] += present
+    loss, n_segments, *rest = team.sum(sums).tolist()
+    model.train(was_training)
+    totals, counts = rest[:n_stems], rest[n_stems:]
+    by_stem = [t / n if n else float("nan") for t, n in zip(totals, counts, strict=True)]
+    return Score(loss / max(n_segments, 1), sum(totals) / max(sum(counts), 1), tuple(by_stem))
+
+
+def _nsdr_db(reference: Tensor, estimate: Tensor) -> Tensor:
+    """(stems,) in dB of (stems, 2, samples); see :mod:`benchmarks.metrics`."""
+    signal = reference.double().square().sum(dim=(1, 2))
+    error = (reference - estimate).double().square().sum(dim=(1, 2))
+    return 10 * torch.log10((signal + _EPSILON) / (error + _EPSILON))

@@ -1,0 +1,170 @@
+"""The augmentations as physical facts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from larsnet.augment import (
+    NAMES,
+    AugmentConfig,
+    Draw,
+    draw,
+    remix,
+    resample,
+    saturate,
+    stretched_length,
+    swap_channels,
+)
+
+N_KITS = 7
+N_DRAWS = 4000
+
+
+def sine(n_cycles: int, n_samples: int) -> torch.Tensor:
+    return torch.sin(2 * torch.pi * n_cycles * torch.arange(n_samples).double() / n_samples)
+
+
+SINE = sine(50, 4410).repeat(2, 1)
+
+
+def draws(config: AugmentConfig, n: int = N_DRAWS) -> list[Draw]:
+    return [draw(config, kit=3, n_kits=N_KITS, seed=1, index=index) for index in range(n)]
+
+
+def share(happened: list[bool]) -> float:
+    return sum(happened) / len(happened)
+
+
+@pytest.fixture(scope="module")
+def papers() -> list[Draw]:
+    return draws(AugmentConfig())
+
+
+def test_each_augmentation_strikes_as_often_as_the_paper_says(papers: list[Draw]) -> None:
+    """Half of the examples are augmented; then each has its own probability."""
+    found = {
+        # one stem keeps its kit, and of the others one in seven is given the same again
+        "kit_swap": share([any(kit != 3 for kit in one.kits) for one in papers]),
+        "doubling": share([kit >= 0 for one in papers for kit in one.doubles]),
+        "pitch_shift": share([s != 0 for one in papers for s in one.semitones]),
+        "saturation": share([b != 0 for one in papers for b in one.drives]),
+        "channel_swap": share([swap for one in papers for swap in one.swapped]),
+        "remix": share([any(one.gains_db) for one in papers]),
+    }
+    config = AugmentConfig()
+    for name in NAMES:
+        assert found[name] == pytest.approx(0.5 * getattr(config, name), abs=0.025), name
+
+
+def test_half_of_the_examples_stay_as_they_are(papers: list[Draw]) -> None:
+    plain = Draw((3,) * 5, (-1,) * 5, (0.0,) * 5, (0.0,) * 5, (False,) * 5, (0.0,) * 5)
+    untouched = 0.5 + 0.5 * 0.5 * 0.7 * (0.7**3 * 0.5) ** 5
+    assert share([one == plain for one in papers]) == pytest.approx(untouched, abs=0.025)
+    assert all(one == plain for one in draws(AugmentConfig(example=0), 50))
+
+
+def test_what_is_drawn_fills_the_papers_ranges(papers: list[Draw]) -> None:
+    shifts = [s for one in papers for s in one.semitones if s]
+    drives = [b for one in papers for b in one.drives if b]
+    gains = [g for one in papers if any(one.gains_db) for g in one.gains_db]
+    for values, low, high in ((shifts, -3, 3), (drives, 1, 5), (gains, -12, 0)):
+        assert low <= min(values) <= low + 0.05 * (high - low)
+        assert high - 0.05 * (high - low) <= max(values) <= high
+        assert np.mean(values) == pytest.approx((low + high) / 2, abs=0.05 * (high - low))
+
+
+def test_a_swap_leaves_one_stem_on_its_kit() -> None:
+    for one in draws(AugmentConfig(example=1, kit_swap=1), 200):
+        assert 3 in one.kits
+    assert {kit for one in draws(AugmentConfig(example=1), 400) for kit in one.kits} == set(
+        range(N_KITS)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_leaving_one_out_changes_nothing_about_the_others(name: str) -> None:
+    field = {
+        "kit_swap": "kits",
+        "doubling": "doubles",
+        "pitch_shift": "semitones",
+        "saturation": "drives",
+        "channel_swap": "swapped",
+        "remix": "gains_db",
+    }[name]
+    with_all = draws(AugmentConfig(), 200)
+    without = draws(replace(AugmentConfig(), **{name: 0.0}), 200)
+    plain = getattr(draws(AugmentConfig(example=0), 1)[0], field)
+    assert all(getattr(one, field) == plain for one in without)
+    assert [replace(one, **{field: plain}) for one in with_all] == without
+
+
+def test_a_draw_depends_on_seed_and_index_alone() -> None:
+    config = AugmentConfig(example=1)
+    again = draw(config, kit=3, n_kits=N_KITS, seed=1, index=77)
+    assert draw(config, kit=3, n_kits=N_KITS, seed=1, index=77) == again
+    assert draw(config, kit=3, n_kits=N_KITS, seed=2, index=77) != again
+    assert draw(config, kit=3, n_kits=N_KITS, seed=1, index=78) != again
+
+
+@given(st.floats(-3, 3), st.integers(50_000, 600_000))
+def test_a_stretched_axis_has_the_length_that_the_shift_asks_for(
+    semitones: float, n_samples: int
+) -> None:
+    ratio = stretched_length(n_samples, semitones) / n_samples
+    assert 12 * np.log2(ratio) == pytest.approx(semitones, abs=0.1)
+
+
+@pytest.mark.parametrize("n_samples", [3000, 4410, 6000])
+def test_resampling_keeps_a_sines_cycles_and_level(n_samples: int) -> None:
+    """As many cycles in another number of samples: the pitch is that of the ratio."""
+    expected = sine(50, n_samples)
+    torch.testing.assert_close(resample(SINE, n_samples)[0], expected, atol=1e-9, rtol=0)
+
+
+def test_resampling_to_fewer_samples_folds_nothing_back() -> None:
+    assert resample(sine(2000, 4410)[None], 3000).abs().max() < 1e-9
+
+
+@given(st.floats(1, 5))
+def test_saturation_bounds_compresses_and_adds_odd_harmonics_only(drive: float) -> None:
+    driven = saturate(SINE, drive)
+    assert driven.abs().max() <= 1
+    torch.testing.assert_close(driven, -saturate(-SINE, drive))
+    torch.testing.assert_close(saturate(SINE * 1e-4, drive), SINE * 1e-4 * drive, rtol=1e-5, atol=0)
+    harmonics = torch.fft.rfft(driven[0]).abs()
+    assert harmonics[150] > 1e-3 * harmonics[50]
+    assert harmonics[100] < 1e-9 * harmonics[50]
+
+
+def test_swapping_channels_mirrors_the_picture() -> None:
+    stem = torch.rand(2, 100)
+    assert torch.equal(swap_channels(stem)[0], stem[1])
+    assert torch.equal(swap_channels(swap_channels(stem)), stem)
+
+
+@given(st.floats(-12, 0))
+def test_remixing_changes_the_level_by_its_decibels(gain_db: float) -> None:
+    power = remix(SINE, gain_db).square().mean() / SINE.square().mean()
+    assert 10 * torch.log10(power).item() == pytest.approx(gain_db, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"remix": 1.5},
+        {"example": -0.1},
+        {"doubling": float("nan")},
+        {"semitones": 13.0},
+        {"drive": (5.0, 1.0)},
+        {"remix_db": (0.0, -12.0)},
+    ],
+)
+def test_impossible_settings_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        AugmentConfig(**values)  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""What the loss compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import pytest
+import torch
+from small_larsnets import BANDED, TINY
+
+from baselines.spectral import stft
+from larsnet.batches import Batch, analyse, losses, planned, spectrum
+from larsnet.config import LarsnetConfig
+from larsnet.model import LarsNet
+from larsnet.segments import Plan, Segments
+
+
+@pytest.mark.parametrize("config", [TINY, BANDED])
+def test_the_spectrum_is_that_of_separation(config: LarsnetConfig) -> None:
+    waveform = torch.rand(3, 2, 31 * 1024) - 0.5
+    torch.testing.assert_close(
+        spectrum(waveform, config.stft), stft(waveform, config.stft), atol=2e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("config", [TINY, BANDED])
+def test_the_mixture_is_the_plain_sum_of_the_stems(config: LarsnetConfig) -> None:
+    model = LarsNet(config)
+    stems = torch.rand(2, 5, 2, 15 * 1024) - 0.5
+    batch = analyse(stems, model)
+    expected = stft(stems.sum(dim=1), config.stft).abs()
+    if model.bands is not None:
+        expected = model.bands.pool(expected)
+    torch.testing.assert_close(batch.mixture, expected, atol=1e-3, rtol=1e-4)
+    assert batch.stems.shape == (2, 5, 2, config.unet.n_bins, 16)
+
+
+def test_the_loss_is_the_mean_distance_over_bins() -> None:
+    model = LarsNet(TINY)
+    mixture, stems = torch.rand(2, 2, 2048, 16), torch.rand(2, 5, 2, 2048, 16)
+    masks = torch.rand(2, 5, 2, 2048, 16)
+    expected = torch.stack([(masks[:, i] * mixture - stems[:, i]).abs().mean() for i in range(5)])
+    torch.testing.assert_close(losses(masks, Batch(mixture, stems), model), expected)
+
+
+def test_on_bands_the_loss_counts_every_bin_alike() -> None:
+    """Where nothing differs within a band, it is the loss on bins."""
+    model = LarsNet(BANDED)
+    assert model.bands is not None
+    errors = torch.rand(1, 5, 1, 1, 1).expand(1, 5, 2, 32, 16)
+    batch = Batch(torch.ones(1, 2, 32, 16), torch.zeros(1, 5, 2, 32, 16))
+    torch.testing.assert_close(losses(errors, batch, model), errors[0, :, 0, 0, 0])
+    assert float(model.bands.widths.sum()) == pytest.approx(2048)
+
+
+class _Numbers:
+    """Plans that are their own indices; one of them cannot be made."""
+
+    def plan(self, index: int) -> int:
+        if index == 13:
+            raise RuntimeError("no such plan")
+        return index
+
+
+def _numbers() -> Segments:
+    return cast(Segments, _Numbers())
+
+
+def test_parts_come_planned_in_their_order() -> None:
+    parts = [range(i, i + 3) for i in range(0, 12, 3)]
+    found: list[Any] = list(planned(_numbers(), parts))
+    assert found == [list(part) for part in parts]
+
+
+def test_a_plan_that_fails_fails_the_run() -> None:
+    ready: Iterator[Sequence[Plan]] = planned(_numbers(), [range(2), range(12, 14)])
+    next(ready)
+    with pytest.raises(RuntimeError, match="no such plan"):
+        next(ready)

@@ -117,7 +117,8 @@ def stretched_length(n_samples: int, semitones: float) -> int:
     if not semitones:
         return n_samples
     wanted = round(n_samples * 2 ** (semitones / 12))
-    return min((prev_fast_len(wanted), next_fast_len(wanted)), key=lambda n: abs(n - wanted))
+    nearest = min((prev_fast_len(wanted), next_fast_len(wanted)), key=lambda n: abs(n - wanted))
+    return int(nearest)
 
 
 def resample(stem: Tensor, n_samples: int) -> Tensor:

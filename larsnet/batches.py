@@ -50,15 +50,19 @@ def spectrum(waveform: Tensor, config: StftConfig) -> Tensor:
 
 def analyse(stems: Tensor, model: LarsNet) -> Batch:
     """Magnitudes of stems (batch, stems, 2, samples) and of their sum, on the nets' cells."""
-    mixtures, targets = [], []
-    for example in stems:  # one at a time: the spectra are what would not fit into a cache
-        parts = spectrum(example, model.config.stft)
+    n_frames = stems.shape[-1] // model.config.hop_samples + 1
+    shape = (*stems.shape[:-1], model.config.unet.n_bins, n_frames)
+    targets = stems.new_zeros(shape)
+    mixtures = []
+    for example, target in zip(stems, targets, strict=True):  # what one needs fits into a cache
+        sounding = example.flatten(1).any(dim=1)
+        parts = spectrum(example[sounding], model.config.stft)
         magnitudes = _magnitudes(torch.cat((parts, parts.sum(dim=0, keepdim=True))))
         if model.bands is not None:
             magnitudes = model.bands.pool(magnitudes)
-        targets.append(magnitudes[:-1])
+        target[sounding] = magnitudes[:-1]
         mixtures.append(magnitudes[-1])
-    return Batch(torch.stack(mixtures), torch.stack(targets))
+    return Batch(torch.stack(mixtures), targets)
 
 
 def _magnitudes(cells: Tensor) -> Tensor:

@@ -166,9 +166,10 @@ def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
                 record.validated(done, score)
                 if run.team.leads:
                     bar.write(f"step {done}: validation nSDR {score.nsdr_db:.2f} dB")
-            if stop[0] or done % config.checkpoint_every == 0 or ends:
+            stops = _all_stop(run.team, stop[0], done)
+            if stops or done % config.checkpoint_every == 0 or ends:
                 record.save(done)
-            if stop[0]:
+            if stops:
                 raise KeyboardInterrupt
     return TrainResult(record.progress, score, record.data_share)
 
@@ -223,6 +224,15 @@ def _gradients_stay_here(network: nn.Module, more_to_come: bool) -> AbstractCont
     if more_to_come and isinstance(network, DistributedDataParallel):
         return network.no_sync()
     return nullcontext()
+
+
+def _all_stop(team: Team, asked: bool, done: int) -> bool:
+    """Whether to stop after this step: several processes agree on it, now and then."""
+    if team.size == 1:
+        return asked
+    if done % LOG_EVERY:
+        return False
+    return bool(team.sum(torch.tensor(float(asked), device=team.device)))
 
 
 @contextmanager

@@ -1,0 +1,204 @@
+"""Training runs: they learn, and killed, resumed or shared they go through the same losses."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from small_builds import KIT, command, error_line, shortest, stemgmd, write_collection
+
+from larsnet.checkpoint import load_checkpoint, read_info
+from larsnet.training_config import load_config
+from stemgmd_build.performances import Collection
+
+CONFIG = f"""
+seed = 1
+steps = 12
+batch = 4
+n_frames = 16
+learning_rate = 3e-3
+validate_every = 6
+validation_segments = 2
+checkpoint_every = 3
+kits = ["{KIT}"]
+[model]
+n_bands = 64
+input_exponent = 0.5
+[model.unet]
+n_bins = 64
+n_frames = 32
+widths = [4, 6]
+"""
+Losses = dict[int, list[float]]
+
+
+@pytest.fixture(scope="module")
+def gmd(builtin_collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A handful of short performances of either split."""
+    ways = [
+        [p for p in builtin_collection.performances if p.split == split]
+        for split in ("train", "validation")
+    ]
+    chosen = [p for way in ways for p in shortest(Collection(**{**vars(builtin_collection),
+        "performances": tuple(way)}), 4)]  # fmt: skip
+    folder = tmp_path_factory.mktemp("performances") / "gmd"
+    write_collection(folder, builtin_collection, chosen)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(CONFIG + "dropouts = [0.5]\n")
+    return path
+
+
+def arguments(config: Path, gmd: Path, out: Path, *more: object) -> list[object]:
+    return ["train", config, "--gmd", gmd, "--out", out, "--threads", 1, *more]
+
+
+def losses(out: Path) -> Losses:
+    with (out / "losses.csv").open(newline="") as file:
+        return {
+            int(row.pop("step")): list(map(float, row.values())) for row in csv.DictReader(file)
+        }
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path, gmd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    result = stemgmd(*arguments(config, gmd, out))
+    assert result.returncode == 0, result.stderr
+    assert "best validation nSDR" in result.stdout
+    return out
+
+
+def test_a_run_leaves_weights_tables_and_curves(whole: Path) -> None:
+    assert list(losses(whole)) == list(range(1, 13))
+    with (whole / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["6", "12"]
+    assert all(0 < float(row["data_share"]) < 1 for row in rows)
+    scores = {int(row["step"]): float(row["nsdr_db"]) for row in rows}
+    best, last = (read_info(whole / f"{name}.safetensors") for name in ("best", "last"))
+    assert best.notes["nsdr_db"] == pytest.approx(max(scores.values()), rel=1e-6)
+    assert last.notes["step"] == 12
+    assert load_checkpoint(whole / "best.safetensors").config.unet.widths == (4, 6)
+    with Image.open(whole / "curves.png") as picture:
+        assert picture.width > 800
+    assert list((whole / "tensorboard").iterdir())
+    assert not list(whole.glob(".*"))
+
+
+def test_a_finished_run_has_nothing_left_to_do(whole: Path, config: Path, gmd: Path) -> None:
+    before = (whole / "last.safetensors").read_bytes()
+    result = stemgmd(*arguments(config, gmd, whole))
+    assert result.returncode == 0, result.stderr
+    assert (whole / "last.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_through_the_very_same_losses(
+    number: signal.Signals, whole: Path, config: Path, gmd: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with subprocess.Popen(
+        command(*arguments(config, gmd, out)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while process.poll() is None and not (out / "state.safetensors").exists():
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=100)
+    if number == signal.SIGINT:
+        assert process.returncode in (0, 130), stderr
+    assert b"Traceback" not in stderr
+    result = stemgmd(*arguments(config, gmd, out))
+    assert result.returncode == 0, result.stderr
+    assert losses(out) == losses(whole)
+    for name in ("best", "last"):
+        theirs = load_checkpoint(whole / f"{name}.safetensors").state_dict()
+        for key, value in load_checkpoint(out / f"{name}.safetensors").state_dict().items():
+            assert torch.equal(value, theirs[key]), key
+
+
+def test_a_run_can_be_extended(config: Path, gmd: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert stemgmd(*arguments(config, gmd, out, "--steps", 6)).returncode == 0
+    assert stemgmd(*arguments(config, gmd, out, "--steps", 12)).returncode == 0
+    assert losses(out) == losses(whole)
+
+
+def test_another_run_in_the_folder_is_refused(config: Path, gmd: Path, whole: Path) -> None:
+    line = error_line(stemgmd(*arguments(config, gmd, whole, "--seed", 5)))
+    assert "seed is different" in line
+    assert "--out" in line
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+def test_a_damaged_state_is_one_line(
+    damage: str, config: Path, gmd: Path, whole: Path, tmp_path: Path
+) -> None:
+    state = (whole / "state.safetensors").read_bytes()
+    kept = {"cut": state[: len(state) // 2], "empty": b"", "text": b"not a checkpoint" * 100}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.safetensors").write_bytes(kept[damage])
+    line = error_line(stemgmd(*arguments(config, gmd, tmp_path / "run")))
+    assert "state.safetensors" in line
+    assert "delete it" in line
+
+
+def test_a_batch_that_cannot_be_shared_and_a_device_that_is_not_there(
+    config: Path, gmd: Path, tmp_path: Path
+) -> None:
+    line = error_line(stemgmd(*arguments(config, gmd, tmp_path / "run", "--device", "cuda:9")))
+    assert "cuda:9" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_follow_the_losses_of_one_with_the_whole_batch(
+    gmd: Path, tmp_path: Path
+) -> None:
+    """With batch statistics over both; dropout is drawn by each for itself, so there is none."""
+    config = tmp_path / "tiny.toml"
+    config.write_text("sync_batch_norm = true\n" + CONFIG + "dropouts = []\n")
+    assert stemgmd(*arguments(config, gmd, tmp_path / "one")).returncode == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launcher += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    result = subprocess.run(
+        [*launcher, "-m", *command(*arguments(config, gmd, tmp_path / "two"))[2:]],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert list(two) == list(one)
+    for step, values in one.items():
+        assert two[step] == pytest.approx(values, rel=2e-3), step
+    assert two[1] == pytest.approx(one[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_smoke_configuration_learns(precision: str, gmd: Path, tmp_path: Path) -> None:
+    """In three quarters of its steps already."""
+    packaged = load_config("smoke")
+    assert packaged.steps * packaged.batch <= 400
+    path = tmp_path / "smoke.toml"
+    source = Path(__file__).parent.parent / "larsnet" / "configs" / "smoke.toml"
+    path.write_text(f'precision = "{precision}"\n' + source.read_text().replace(
+        'kits = ["fluidr3-standard"]', f'kits = ["{KIT}"]'
+    ))  # fmt: skip
+    result = stemgmd(*arguments(path, gmd, tmp_path / "run", "--steps", 30))
+    assert result.returncode == 0, result.stderr
+    mean = [values[0] for values in losses(tmp_path / "run").values()]
+    assert sum(mean[-10:]) < 0.8 * sum(mean[:10])

@@ -56,6 +56,7 @@ def analyse(stems: Tensor, model: LarsNet) -> Batch:
     mixtures = []
     for example, target in zip(stems, targets, strict=True):  # what one needs fits into a cache
         sounding = example.flatten(1).any(dim=1)
+        sounding[0] |= ~sounding.any()  # silence is analysed too
         parts = spectrum(example[sounding], model.config.stft)
         magnitudes = _magnitudes(torch.cat((parts, parts.sum(dim=0, keepdim=True))))
         if model.bands is not None:

@@ -31,7 +31,9 @@ from larsnet.augment import (
     swap_channels,
 )
 from stemgmd_build.bank import Bank
-from stemgmd_build.render import CHOKE_DECAY, FIVE_ROWS, Strikes, schedule
+from stemgmd_build.errors import UserError
+from stemgmd_build.performances import Collection
+from stemgmd_build.render import CHOKE_DECAY, FIVE_ROWS, Strikes, schedule, strikes_of
 from stemgmd_build.taxonomy import STEMS
 
 CHANNELS: Final = 2
@@ -160,6 +162,23 @@ class Segments:
                 )
             )
         return found
+
+
+def read_segments(
+    collection: Collection,
+    split: str,
+    banks: Sequence[Bank],
+    n_samples: int,
+    augment: AugmentConfig | None,
+    seed: int,
+    limit: int | None = None,
+) -> Segments:
+    """Segments of a split of a collection. Raises UserError where it has no performance."""
+    performances = collection.select(split, limit)
+    strikes = [strikes_of(collection.read_score(one)) for one in performances]
+    if not any(len(one.onset) for one in strikes):
+        raise UserError(f"{collection.root} has no performance with hits in its split {split!r}")
+    return Segments(strikes, banks, n_samples, augment=augment, seed=seed)
 
 
 class Player:

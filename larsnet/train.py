@@ -23,25 +23,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from larsnet.augment import AugmentConfig
 from larsnet.batches import Batch, losses, planned, rendered
 from larsnet.distributed import Team, synchronize_batch_norm
 from larsnet.model import LarsNet
 from larsnet.record import Record
 from larsnet.runs import Progress, resume, trainable
-from larsnet.segments import Plan, Player, Segments
+from larsnet.segments import Plan, Player, Segments, read_segments
 from larsnet.training_config import TrainConfig
-from larsnet.validation import Score, validate
-from stemgmd_build.bank import load_bank
+from larsnet.validation import Score, load_banks, validate, validation_segments
 from stemgmd_build.errors import UserError
-from stemgmd_build.gain import kit_gain
 from stemgmd_build.gmd import find_collection
-from stemgmd_build.kits import select_kits, with_gain
 from stemgmd_build.performances import Collection
-from stemgmd_build.render import strikes_of
 
 LOG_EVERY: Final = 25
-_OTHER_SEED: Final = 1_000_003
 
 
 class _Masks(nn.Module):
@@ -128,18 +122,11 @@ def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:
         network.compile()
     if team.size > 1:
         network = DistributedDataParallel(network, device_ids=[team.device] if on_gpu else None)
-    kits = select_kits(config.kits)
-    banks = [load_bank(with_gain(kit, kit_gain(kit, collection))) for kit in kits]
-
-    def segments(split: str, n_frames: int, augment: AugmentConfig | None, seed: int) -> Segments:
-        performances = collection.select(split, config.limit)
-        strikes = [strikes_of(collection.read_score(one)) for one in performances]
-        n_samples = (n_frames - 1) * config.model.hop_samples
-        return Segments(strikes, banks, n_samples, augment=augment, seed=seed)
-
-    # Validation hears segments as long as separation's patches, whatever training hears.
-    held = segments("validation", config.model.unet.n_frames, None, config.seed + _OTHER_SEED)
-    heard = segments(config.split, config.n_frames, config.augment, config.seed)
+    banks = load_banks(config, collection)
+    heard = read_segments(
+        collection, config.split, banks, config.n_samples, config.augment, config.seed, config.limit
+    )
+    held = validation_segments(config, collection, banks)
     return _Run(config, team, model, network, optimizer, heard, Player(banks, team.device), held)
 
 

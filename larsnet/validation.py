@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -16,9 +17,15 @@ from baselines.spectral import istft
 from larsnet.batches import analyse, losses, spectrum
 from larsnet.distributed import Team
 from larsnet.model import LarsNet
-from larsnet.segments import Plan, Player
+from larsnet.segments import Plan, Player, Segments, read_segments
+from larsnet.training_config import TrainConfig
+from stemgmd_build.bank import Bank, load_bank
+from stemgmd_build.gain import kit_gain
+from stemgmd_build.kits import select_kits, with_gain
+from stemgmd_build.performances import Collection
 
-_EPSILON = 1e-7
+_EPSILON: Final = 1e-7
+_OTHER_SEED: Final = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,21 @@ class Score:
     loss: float
     nsdr_db: float
     by_stem: tuple[float, ...]
+
+
+def load_banks(config: TrainConfig, collection: Collection) -> list[Bank]:
+    """The kits of a run. Raises UserError for one that is missing or broken."""
+    kits = select_kits(config.kits)
+    return [load_bank(with_gain(kit, kit_gain(kit, collection))) for kit in kits]
+
+
+def validation_segments(
+    config: TrainConfig, collection: Collection, banks: Sequence[Bank]
+) -> Segments:
+    """What a run is validated on: as long as separation's patches, without augmentation."""
+    n_samples = (config.model.unet.n_frames - 1) * config.model.hop_samples
+    seed = config.seed + _OTHER_SEED
+    return read_segments(collection, "validation", banks, n_samples, None, seed, config.limit)
 
 
 @torch.no_grad()

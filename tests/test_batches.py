@@ -27,13 +27,16 @@ def test_the_spectrum_is_that_of_separation(config: LarsnetConfig) -> None:
 @pytest.mark.parametrize("config", [TINY, BANDED])
 def test_the_mixture_is_the_plain_sum_of_the_stems(config: LarsnetConfig) -> None:
     model = LarsNet(config)
-    stems = torch.rand(2, 5, 2, 15 * 1024) - 0.5
+    stems = torch.rand(3, 5, 2, 15 * 1024) - 0.5
+    stems[1, 2:] = 0
+    stems[2] = 0
     batch = analyse(stems, model)
     expected = stft(stems.sum(dim=1), config.stft).abs()
     if model.bands is not None:
         expected = model.bands.pool(expected)
     torch.testing.assert_close(batch.mixture, expected, atol=1e-3, rtol=1e-4)
-    assert batch.stems.shape == (2, 5, 2, config.unet.n_bins, 16)
+    assert batch.stems.shape == (3, 5, 2, config.unet.n_bins, 16)
+    assert torch.equal(batch.stems.flatten(2).any(dim=2), stems.flatten(2).any(dim=2))
 
 
 def test_the_loss_is_the_mean_distance_over_bins() -> None:

@@ -1,0 +1,80 @@
+"""LarsNet with the packaged weights as an entry of the leaderboard."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+
+from baselines.checks import checked_mixture
+from baselines.system import Audio, Inputs, System, SystemInfo
+from larsnet.checkpoint import CheckpointInfo, load_checkpoint, read_info
+from larsnet.inference import Separator
+from larsnet.separation import PACKAGED_WEIGHTS, separate_blocks
+from larsnet.unet import n_parameters
+from stemgmd_build.taxonomy import SAMPLE_RATE
+
+WIENER_EXPONENT: Final = 1.0
+"""Of the paper's own comparison (arXiv 2312.09663, section 5)."""
+
+VERSION: Final = "1"
+"""Goes up whenever the code, not the weights, may give other stems."""
+
+
+@dataclass(frozen=True)
+class LarsnetSystem:
+    """A LarsNet, with or without the alpha-Wiener filter."""
+
+    info: SystemInfo
+    separator: Separator
+
+    def separate(self, inputs: Inputs) -> Audio:
+        """See :class:`baselines.system.System`. Raises UserError for inputs that do not fit."""
+        mixture = checked_mixture(inputs)
+        stems = np.zeros((len(self.separator.config.stems), *mixture.shape), np.float32)
+        done = 0
+        for run in separate_blocks(self.separator, [mixture], SAMPLE_RATE, exact_sum=False):
+            stems[..., done : done + run.shape[-1]] = run
+            done += run.shape[-1]
+        return stems
+
+
+def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> System:
+    """The packaged weights. Raises UserError where they or the device are not there."""
+    from stemgmd_build.kits import select_kits
+
+    packaged = read_info(PACKAGED_WEIGHTS)
+    model = load_checkpoint(PACKAGED_WEIGHTS)
+    kits = tuple(kit.id for kit in select_kits(packaged.notes["training"]["kits"]))
+    suffix, name, more = "", "LarsNet-small", ""
+    if wiener is not None:
+        suffix, name, more = "-wiener", f"{name}, Wiener", f", alpha-Wiener filter of {wiener:g}"
+    info = SystemInfo(
+        id=f"larsnet-small{suffix}",
+        name=name,
+        inputs=("mixture",),
+        revision=f"{VERSION}-{packaged.sha256[:10]}",
+        trained_on=_trained_on(packaged, len(kits)),
+        n_parameters=n_parameters(model),
+        licence="MIT",
+        summary=f"one U-Net with five masks on {model.config.n_bands} bands{more}",
+        kits_seen=kits,
+    )
+    threads = torch.get_num_threads()
+    separator = Separator(model, wiener=wiener, device=device, n_threads=threads)
+    return LarsnetSystem(info, separator)
+
+
+make_larsnet_small_wiener = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT)
+
+
+def _trained_on(packaged: CheckpointInfo, n_kits: int) -> str:
+    training, step = packaged.notes["training"], packaged.notes["step"]
+    frames = training["n_frames"] * step * training["batch"]
+    hours = frames * packaged.config.hop_samples / SAMPLE_RATE / 3600
+    return (
+        f"GMD's training split on {n_kits} training kits, {step:,} steps, {hours:,.0f} h of audio"
+    )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
+import io
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile
 
+from stemgmd_build import cli
 from stemgmd_build.performances import COLUMNS, Collection, Performance, read_collection
 
 KIT = "timgm6mb-pretty-midi"
@@ -70,8 +75,24 @@ def command(*arguments: object) -> list[str]:
 def stemgmd(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``stemgmd`` to its end."""
     return subprocess.run(
-        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=600, check=False
     )
+
+
+def stemgmd_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has imported the libraries already."""
+    line = [str(argument) for argument in arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            status = cli.main(line)
+        except SystemExit as stop:  # what argparse refuses
+            status = int(stop.code or 0)
+    return subprocess.CompletedProcess(line, status, out.getvalue(), err.getvalue())
 
 
 def error_line(result: subprocess.CompletedProcess[str]) -> str:

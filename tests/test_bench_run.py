@@ -18,6 +18,7 @@ from small_builds import (
     error_line,
     shortest,
     stemgmd,
+    stemgmd_here,
     write_collection,
     write_noise_kit,
 )
@@ -87,7 +88,7 @@ def test_an_excerpt_of_a_clip_is_kept_to_listen_to(undisturbed: Path) -> None:
 def test_two_workers_give_the_records_of_one(
     run_few: list[object], undisturbed: Path, tmp_path: Path
 ) -> None:
-    result = stemgmd(*run_few, "--workers", 2, "--out", tmp_path / "r", "--json")
+    result = stemgmd_here(*run_few, "--workers", 2, "--out", tmp_path / "r", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["failed"] == []
     assert scores(tmp_path / "r") == scores(undisturbed)
@@ -118,7 +119,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_records(
 
 def test_what_is_scored_is_not_scored_again(run_few: list[object], undisturbed: Path) -> None:
     before = (undisturbed / "records.jsonl").read_bytes()
-    result = stemgmd(*run_few, "--out", undisturbed)
+    result = stemgmd_here(*run_few, "--out", undisturbed)
     assert result.returncode == 0, result.stderr
     assert "24 estimates are scored already, 0 to do" in result.stderr
     assert (undisturbed / "records.jsonl").read_bytes() == before
@@ -138,7 +139,7 @@ def test_ctrl_c_is_one_line_and_nothing_scored_is_lost(
         assert process.poll() is None
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert "interrupted; the same command goes on from here" in stderr
@@ -149,18 +150,20 @@ def test_tracks_that_sound_otherwise_now_are_scored_anew_and_the_old_records_sta
     few: Collection, run_few: list[object], undisturbed: Path, tmp_path: Path
 ) -> None:
     dataset, out = tmp_path / "d", tmp_path / "r"
-    built = stemgmd(
+    built = stemgmd_here(
         *("build", "--gmd", few.root, "--kits", KIT, "--limit", 1, "--gain-db", -3, "--out"),
         dataset,
     )
     assert built.returncode == 0, built.stderr
     arguments = ["bench", "run", "--no-speed", "--systems", "mixture", "--audio", 0, "--kits", KIT]
-    first = stemgmd(*arguments, "--gmd", few.root, "--split", "all", "--limit", 1, "--out", out)
-    second = stemgmd(*arguments, "--data", dataset, "--split", "all", "--out", out)
+    first = stemgmd_here(
+        *arguments, "--gmd", few.root, "--split", "all", "--limit", 1, "--out", out
+    )
+    second = stemgmd_here(*arguments, "--data", dataset, "--split", "all", "--out", out)
     assert first.returncode == second.returncode == 0, second.stderr
     assert "1 tracks were scored while they sounded otherwise" in second.stderr
     assert len({r.data for r in scores(out)}) == 2
-    report = error_line(stemgmd("bench", "report", out))
+    report = error_line(stemgmd_here("bench", "report", out))
     assert "several renderings" in report
 
 
@@ -217,14 +220,14 @@ def test_stems_that_were_made_elsewhere_score_as_the_system_that_made_them(
 ) -> None:
     """Mixtures are exported, halved by another program, and its stems enter the table."""
     where = ["--gmd", few.root, "--kits", KIT, "--split", "all", "--limit", 2]
-    assert stemgmd("bench", "export", *where, "--out", tmp_path / "m").returncode == 0
+    assert stemgmd_here("bench", "export", *where, "--out", tmp_path / "m").returncode == 0
     for path in (tmp_path / "m").glob("*.wav"):
         audio, rate = soundfile.read(path)
         (tmp_path / "e" / path.stem).mkdir(parents=True)
         for name in ("bd", "snare", "toms", "hihat", "cymbals"):
             soundfile.write(tmp_path / "e" / path.stem / f"{name}.wav", audio, rate, "PCM_16")
     arguments = ["bench", "score", *where, "--estimates", tmp_path / "e", "--map", "kick=bd"]
-    result = stemgmd(*arguments, "--name", "copier", "--out", tmp_path / "r")
+    result = stemgmd_here(*arguments, "--name", "copier", "--out", tmp_path / "r")
     assert result.returncode == 0, result.stderr
     ours = [r for r in scores(undisturbed) if r.system == "mixture"]
     by_place = {(r.track, r.kit, r.stem): (r.nsdr_db, r.sdr_db, r.onset_f) for r in ours}
@@ -234,10 +237,12 @@ def test_stems_that_were_made_elsewhere_score_as_the_system_that_made_them(
         place = (record.track, record.kit, record.stem)
         assert (record.nsdr_db, record.sdr_db, record.onset_f) == by_place[place]
         assert record.metrics == METRICS_VERSION
-    again = stemgmd(*arguments, "--name", "copier", "--out", tmp_path / "r")
+    again = stemgmd_here(*arguments, "--name", "copier", "--out", tmp_path / "r")
     assert "2 estimates are scored already, 0 to do" in again.stderr
     (next((tmp_path / "e").rglob("toms.wav"))).unlink()
-    missing = stemgmd(*arguments, "--name", "copier", "--revision", "2", "--out", tmp_path / "r")
+    missing = stemgmd_here(
+        *arguments, "--name", "copier", "--revision", "2", "--out", tmp_path / "r"
+    )
     assert missing.returncode == 1
     assert "no file of toms" in missing.stderr
     assert len(scores(tmp_path / "r")) == 3 * len(STEMS)
@@ -248,7 +253,7 @@ def test_systems_are_timed_once(few: Collection, tmp_path: Path) -> None:
         *("bench", "run", "--gmd", few.root, "--kits", KIT, "--split", "all", "--limit", 1),
         *("--systems", "mixture", "--audio", 0, "--out", tmp_path / "r"),
     ]
-    first, second = stemgmd(*arguments), stemgmd(*arguments)
+    first, second = stemgmd_here(*arguments), stemgmd_here(*arguments)
     assert first.returncode == second.returncode == 0, first.stderr
     assert "x real time" in first.stderr
     assert "x real time" not in second.stderr
@@ -271,8 +276,13 @@ def test_systems_are_timed_once(few: Collection, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(
-    few: Collection, tmp_path: Path, arguments: tuple[str, ...], says: str
+    few: Collection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    says: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     given = ["bench", *arguments, "--out", tmp_path / "r"]
     if "--data" not in arguments:
         given += ["--gmd", few.root]
@@ -280,4 +290,4 @@ def test_bad_input_is_one_line(
         given += ["--split", "all"]
     if "--kits" not in arguments:
         given += ["--kits", KIT]
-    assert says in error_line(stemgmd(*given, cwd=tmp_path))
+    assert says in error_line(stemgmd_here(*given))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
-from small_builds import error_line, stemgmd
+from small_builds import error_line, stemgmd, write_collection
 
 from stemgmd_build.performances import Collection
 from stemgmd_build.verify import verify
@@ -17,9 +17,12 @@ from stemgmd_build.verify import verify
 def demo(
     builtin_collection: Collection, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
-    """The folder and what was said."""
+    """The folder and what was said, of two short performances."""
     out = tmp_path_factory.mktemp("demo")
-    result = stemgmd("demo", "--out", out, "--gmd", builtin_collection.root)
+    clips = builtin_collection.select("eval_session")
+    chosen = sorted(clips, key=lambda p: p.duration_sec)[:2]
+    few = write_collection(tmp_path_factory.mktemp("few") / "groove", builtin_collection, chosen)
+    result = stemgmd("demo", "--out", out, "--gmd", few.root)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     return out, result.stdout

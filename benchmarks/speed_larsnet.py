@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.spectral import istft, stft
-from larsnet.config import LARSNET, LARSNET_SMALL, LarsnetConfig
+from larsnet.config import LARSNET, LarsnetConfig
 from larsnet.inference import Separator
 from larsnet.model import LarsNet
 from stemgmd_build.taxonomy import SAMPLE_RATE
@@ -70,13 +70,12 @@ def separate_as_published(model: LarsNet, mixture: Tensor) -> Tensor:
 def main() -> None:
     """Print seconds, real-time ratios and the difference."""
     parser = argparse.ArgumentParser(description="LarsNet beside the original arrangement")
-    parser.add_argument("--config", choices=("larsnet", "larsnet-small"), default="larsnet")
     parser.add_argument("--seconds", type=float, default=47.0, help="of audio")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = make_model(LARSNET if options.config == "larsnet" else LARSNET_SMALL)
+    model = make_model(LARSNET)
     mixture = make_mixture(options.seconds)
     separator = Separator(model, n_threads=options.threads)
     contestants: dict[str, Callable[[], Tensor]] = {
@@ -91,7 +90,7 @@ def main() -> None:
             separate()
             seconds[name].append(time.perf_counter() - start)
     print(
-        f"{options.config}, {options.seconds:g} s of stereo, {options.threads} threads, torch "
+        f"larsnet, {options.seconds:g} s of stereo, {options.threads} threads, torch "
         f"{torch.__version__}, median of {options.rounds} rounds"
     )
     for name, values in seconds.items():

@@ -15,6 +15,7 @@ of up to 24 bits then add up to it exactly, those of a float recording to roundi
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,16 +50,25 @@ class SeparationOptions:
     n_threads: int | None = None
 
 
+def default_weights() -> Path:
+    """The file that STEMGMD_WEIGHTS names, else the packaged one. UserError if there is none."""
+    named = os.environ.get("STEMGMD_WEIGHTS")
+    path = Path(named) if named else PACKAGED_WEIGHTS
+    if not path.is_file():
+        if named:
+            raise UserError(f"STEMGMD_WEIGHTS names {path}, which is no file")
+        raise UserError("this installation comes without weights; name some with --weights")
+    return path
+
+
 def load_weights(path: Path | None = None) -> LarsNet:
-    """The weights in a file of ours, in a folder of the original's five files, or packaged.
+    """The weights in a file of ours, in a folder of the original's five files, or the default ones.
 
     Raises:
         UserError: nothing there, or nothing that is a LarsNet.
     """
     if path is None:
-        if not PACKAGED_WEIGHTS.is_file():
-            raise UserError("this installation comes without weights; name some with --weights")
-        path = PACKAGED_WEIGHTS
+        path = default_weights()
     if path.is_dir():
         return load_original(path)
     if path.suffix in (".pth", ".ckpt", ".pt"):

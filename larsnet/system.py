@@ -13,7 +13,7 @@ from baselines.checks import checked_mixture
 from baselines.system import Audio, Inputs, System, SystemInfo
 from larsnet.checkpoint import CheckpointInfo, load_checkpoint, read_info
 from larsnet.inference import Separator
-from larsnet.separation import PACKAGED_WEIGHTS, separate_blocks
+from larsnet.separation import default_weights, separate_blocks
 from larsnet.unet import n_parameters
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
@@ -46,8 +46,8 @@ def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> S
     """The packaged weights. Raises UserError where they or the device are not there."""
     from stemgmd_build.kits import select_kits
 
-    packaged = read_info(PACKAGED_WEIGHTS)
-    model = load_checkpoint(PACKAGED_WEIGHTS)
+    path = default_weights()
+    packaged, model = read_info(path), load_checkpoint(path)
     kits = tuple(kit.id for kit in select_kits(packaged.notes["training"]["kits"]))
     suffix, name, more = "", "LarsNet-small", ""
     if wiener is not None:

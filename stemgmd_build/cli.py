@@ -27,6 +27,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "bench": ("benchmarks.commands.bench:main", "score separation systems, publish the tables"),
     "separate": ("larsnet.commands.separate:main", "separate drum recordings into five stems"),
     "train": ("larsnet.commands.train:main", "train a LarsNet on what is rendered on the fly"),
+    "reproduce": (
+        "benchmarks.commands.reproduce:main",
+        "the whole comparison: dataset, weights, systems, report",
+    ),
     "demo": (
         "benchmarks.commands.demo:main",
         "a small dataset, one track drawn, and a leaderboard of it",

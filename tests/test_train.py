@@ -16,7 +16,9 @@ from PIL import Image
 from small_builds import KIT, command, error_line, shortest, stemgmd, write_collection
 
 from larsnet.checkpoint import load_checkpoint, read_info
+from larsnet.pack import pack
 from larsnet.training_config import load_config
+from stemgmd_build.errors import UserError
 from stemgmd_build.performances import Collection
 
 CONFIG = f"""
@@ -202,3 +204,32 @@ def test_the_smoke_configuration_learns(precision: str, gmd: Path, tmp_path: Pat
     assert result.returncode == 0, result.stderr
     mean = [values[0] for values in losses(tmp_path / "run").values()]
     assert sum(mean[-10:]) < 0.8 * sum(mean[:10])
+
+
+def test_packed_weights_are_half_as_large_and_score_the_same(
+    whole: Path, gmd: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "packed.safetensors"
+    line = pack(whole, target, which="last", gmd=gmd)
+    single, half = (load_checkpoint(path) for path in (whole / "last.safetensors", target))
+    for (name, one), other in zip(
+        single.state_dict().items(), half.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6, msg=name)
+    assert target.stat().st_size < 0.75 * (whole / "last.safetensors").stat().st_size
+    assert "step 12" in line
+    assert read_info(target).notes["training"]["kits"] == [KIT]
+
+
+def test_weights_that_half_precision_would_change_are_not_packed(
+    whole: Path, gmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("larsnet.pack.MAX_LOSS_DB", -1.0)
+    with pytest.raises(UserError, match="half precision"):
+        pack(whole, tmp_path / "packed.safetensors", gmd=gmd)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_weights_cannot_be_packed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="best.safetensors"):
+        pack(tmp_path, tmp_path / "packed.safetensors")

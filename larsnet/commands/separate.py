@@ -59,6 +59,13 @@ def main(argv: list[str]) -> int:
     for track in tracks:
         try:
             written = _separate_with_bar(separator, track, options)
+        except KeyboardInterrupt:
+            print(
+                f"\nstemgmd separate: interrupted; what is finished is in {options.out}, "
+                f"{track.name} is not",
+                file=sys.stderr,
+            )
+            return 130
         except UserError as error:
             if len(tracks) == 1:
                 raise

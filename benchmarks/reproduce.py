@@ -1,0 +1,175 @@
+"""The whole mission as one plan: dataset, weights, every system, report.
+
+A plan is a list of steps, each an ordinary command of `stemgmd` that goes on where it was
+stopped; so does the whole.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from stemgmd_build import build
+from stemgmd_build.errors import UserError
+from stemgmd_build.kits import available, select_kits
+from stemgmd_build.performances import Collection
+from stemgmd_build.tracks import RenderSettings
+
+SIZES: Final = Path(__file__).parent / "sizes"
+SHIPPED: Final = "shipped"
+
+# What a system and its scores cost on one core of the machine of leaderboard/run.json: 6,555
+# seconds of processor for ten systems on 160 clips of 6,512 seconds in all.
+_CPU_SEC_PER_AUDIO_SEC: Final = 6555 / 10 / 6512
+_STEMS: Final = "five"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to reproduce. ``weights``: "shipped", or the configuration to train LarsNet with."""
+
+    split: str
+    kits: tuple[str, ...]
+    systems: tuple[str, ...] = ("all",)
+    limit: int | None = None
+    weights: str = SHIPPED
+    speed: bool = True
+    clips: int = 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command, and what it takes in words."""
+
+    title: str
+    command: tuple[str, ...]
+    cost: str
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment's file. Raises UserError that names it for anything unknown in it."""
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    unknown = sorted(set(values) - {entry.name for entry in fields(Experiment)})
+    if unknown:
+        known = ", ".join(entry.name for entry in fields(Experiment))
+        raise UserError(f"{path}: unknown key {unknown[0]!r}; there are {known}")
+    _check(path, values)
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Experiment(**given)
+
+
+def _check(path: Path, values: Mapping[str, Any]) -> None:
+    texts = {"split": str, "weights": str, "limit": int, "speed": bool, "clips": int}
+    for name in ("split", "kits"):
+        if name not in values:
+            raise UserError(f"{path}: {name} is missing")
+    for name, kind in texts.items():
+        if name in values and type(values[name]) is not kind:
+            raise UserError(f"{path}: {name} must be of type {kind.__name__}")
+    for name in ("kits", "systems"):
+        given = values.get(name, ["all"])
+        if not isinstance(given, list) or not given or not all(isinstance(x, str) for x in given):
+            raise UserError(f"{path}: {name} must be a list of names")
+    if values.get("limit", 1) < 1 or values.get("clips", 0) < 0:
+        raise UserError(f"{path}: limit must be at least 1, clips at least 0")
+
+
+def make_steps(
+    experiment: Experiment, collection: Collection, out: Path, n_workers: int
+) -> list[Step]:
+    """The plan, for what is still to be done in ``out``.
+
+    Raises UserError for an unknown split, kit or system, or a kit that is not on this machine.
+    """
+    from benchmarks import systems
+
+    kits = select_kits(experiment.kits)
+    missing = [kit.id for kit in kits if kit not in available(kits)]
+    if missing:
+        raise UserError(
+            f"not on this machine: {', '.join(missing)}; `stemgmd kits fetch {' '.join(missing)}` "
+            "downloads them"
+        )
+    performances = collection.select(experiment.split.split(","), experiment.limit)
+    if not performances:
+        raise UserError(f"no performance is of split {experiment.split!r}")
+    names = list(systems.available())
+    if "all" not in experiment.systems:
+        for name in sorted(set(experiment.systems) - set(names)):
+            raise UserError(f"no system {name!r}; there are {', '.join(names)}")
+        names = list(experiment.systems)
+    dataset, results = out / "dataset", out / "results"
+    plan = build.make_plan(dataset, collection, performances, kits, RenderSettings(stems=_STEMS))
+    build_minutes = build.forecast_minutes(plan, n_workers)
+    chosen = ["--gmd", str(collection.root), "--split", experiment.split]
+    chosen += [] if experiment.limit is None else ["--limit", str(experiment.limit)]
+    wanted = ["--kits", ",".join(experiment.kits), "--workers", str(n_workers)]
+    audio_sec = sum(job.performance.duration_sec for job in plan.jobs)
+    cpu_sec = audio_sec * len(names) * _CPU_SEC_PER_AUDIO_SEC
+    steps = [
+        Step(
+            "dataset",
+            ("build", "--out", str(dataset), "--stems", _STEMS, *chosen, *wanted),
+            f"{len(plan.todo)} of {len(plan.jobs)} tracks to do, "
+            f"{plan.todo_bytes() / 1e9:.2f} GB, about {build_minutes:.0f} min",
+        ),
+        Step("check", ("verify", str(dataset)), f"{len(plan.jobs)} tracks"),
+    ]
+    if experiment.weights != SHIPPED:
+        steps.append(_training(experiment, collection, out))
+    steps += [
+        Step(
+            "systems",
+            (
+                *("bench", "run", "--data", str(dataset), "--out", str(results), "--split"),
+                *(experiment.split, *wanted, "--systems", ",".join(experiment.systems)),
+                *("--audio", str(experiment.clips)),
+                *(() if experiment.speed else ("--no-speed",)),
+            ),
+            f"{len(names)} systems on {audio_sec / 3600:.2f} h of audio, about "
+            f"{cpu_sec / n_workers / 60:.0f} min from the start",
+        ),
+        Step(
+            "report",
+            ("bench", "report", str(results), "--out", str(out / "leaderboard")),
+            "tables and a page, about a minute",
+        ),
+    ]
+    return steps
+
+
+def _training(experiment: Experiment, collection: Collection, out: Path) -> Step:
+    from larsnet.training_config import load_config
+
+    config = load_config(experiment.weights)
+    hours = config.steps * config.batch * config.n_samples / 44_100 / 3600
+    return Step(
+        "training",
+        ("train", experiment.weights, "--out", str(out / "training"), "--gmd",
+         str(collection.root)),
+        f"{config.steps:,} steps, {hours:,.0f} h of audio rendered on the fly",
+    )  # fmt: skip
+
+
+def remember(experiment: Experiment, out: Path) -> None:
+    """Note in ``out`` what it holds. Raises UserError where it holds another experiment."""
+    path = out / "experiment.json"
+    text = json.dumps(asdict(experiment), indent=2, sort_keys=True) + "\n"
+    try:
+        if path.exists():
+            if path.read_text("utf-8") != text:
+                raise UserError(f"{out} holds another experiment ({path}); name another --out")
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error

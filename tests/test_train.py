@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from small_builds import KIT, command, error_line, shortest, stemgmd, write_collection
+from small_builds import KIT, command, shortest, write_collection
 
 from larsnet.checkpoint import load_checkpoint, read_info
 from larsnet.pack import pack
 from larsnet.training_config import load_config
+from stemgmd_build import cli
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances import Collection
 
@@ -67,6 +68,19 @@ def arguments(config: Path, gmd: Path, out: Path, *more: object) -> list[object]
     return ["train", config, "--gmd", gmd, "--out", out, "--threads", 1, *more]
 
 
+def train(*arguments: object) -> int:
+    return cli.main(list(map(str, arguments)))
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that bad input gets."""
+    capsys.readouterr()
+    assert train(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
 def losses(out: Path) -> Losses:
     with (out / "losses.csv").open(newline="") as file:
         return {
@@ -78,9 +92,7 @@ def losses(out: Path) -> Losses:
 def whole(config: Path, gmd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    result = stemgmd(*arguments(config, gmd, out))
-    assert result.returncode == 0, result.stderr
-    assert "best validation nSDR" in result.stdout
+    assert train(*arguments(config, gmd, out)) == 0
     return out
 
 
@@ -103,8 +115,7 @@ def test_a_run_leaves_weights_tables_and_curves(whole: Path) -> None:
 
 def test_a_finished_run_has_nothing_left_to_do(whole: Path, config: Path, gmd: Path) -> None:
     before = (whole / "last.safetensors").read_bytes()
-    result = stemgmd(*arguments(config, gmd, whole))
-    assert result.returncode == 0, result.stderr
+    assert train(*arguments(config, gmd, whole)) == 0
     assert (whole / "last.safetensors").read_bytes() == before
 
 
@@ -123,8 +134,7 @@ def test_a_stopped_run_goes_through_the_very_same_losses(
     if number == signal.SIGINT:
         assert process.returncode in (0, 130), stderr
     assert b"Traceback" not in stderr
-    result = stemgmd(*arguments(config, gmd, out))
-    assert result.returncode == 0, result.stderr
+    assert train(*arguments(config, gmd, out)) == 0
     assert losses(out) == losses(whole)
     for name in ("best", "last"):
         theirs = load_checkpoint(whole / f"{name}.safetensors").state_dict()
@@ -134,34 +144,41 @@ def test_a_stopped_run_goes_through_the_very_same_losses(
 
 def test_a_run_can_be_extended(config: Path, gmd: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert stemgmd(*arguments(config, gmd, out, "--steps", 6)).returncode == 0
-    assert stemgmd(*arguments(config, gmd, out, "--steps", 12)).returncode == 0
+    assert train(*arguments(config, gmd, out, "--steps", 6)) == 0
+    assert train(*arguments(config, gmd, out, "--steps", 12)) == 0
     assert losses(out) == losses(whole)
 
 
-def test_another_run_in_the_folder_is_refused(config: Path, gmd: Path, whole: Path) -> None:
-    line = error_line(stemgmd(*arguments(config, gmd, whole, "--seed", 5)))
+def test_another_run_in_the_folder_is_refused(
+    config: Path, gmd: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(capsys, *arguments(config, gmd, whole, "--seed", 5))
     assert "seed is different" in line
     assert "--out" in line
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text"])
 def test_a_damaged_state_is_one_line(
-    damage: str, config: Path, gmd: Path, whole: Path, tmp_path: Path
+    damage: str,
+    config: Path,
+    gmd: Path,
+    whole: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     state = (whole / "state.safetensors").read_bytes()
     kept = {"cut": state[: len(state) // 2], "empty": b"", "text": b"not a checkpoint" * 100}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.safetensors").write_bytes(kept[damage])
-    line = error_line(stemgmd(*arguments(config, gmd, tmp_path / "run")))
+    line = refusal(capsys, *arguments(config, gmd, tmp_path / "run"))
     assert "state.safetensors" in line
     assert "delete it" in line
 
 
-def test_a_batch_that_cannot_be_shared_and_a_device_that_is_not_there(
-    config: Path, gmd: Path, tmp_path: Path
+def test_a_device_that_is_not_there_is_one_line(
+    config: Path, gmd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = error_line(stemgmd(*arguments(config, gmd, tmp_path / "run", "--device", "cuda:9")))
+    line = refusal(capsys, *arguments(config, gmd, tmp_path / "run", "--device", "cuda:9"))
     assert "cuda:9" in line
     assert not (tmp_path / "run").exists()
 
@@ -172,7 +189,7 @@ def test_two_processes_follow_the_losses_of_one_with_the_whole_batch(
     """With batch statistics over both; dropout is drawn by each for itself, so there is none."""
     config = tmp_path / "tiny.toml"
     config.write_text("sync_batch_norm = true\n" + CONFIG + "dropouts = []\n")
-    assert stemgmd(*arguments(config, gmd, tmp_path / "one")).returncode == 0
+    assert train(*arguments(config, gmd, tmp_path / "one")) == 0
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     launcher += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     result = subprocess.run(
@@ -200,8 +217,7 @@ def test_the_smoke_configuration_learns(precision: str, gmd: Path, tmp_path: Pat
     path.write_text(f'precision = "{precision}"\n' + source.read_text().replace(
         'kits = ["fluidr3-standard"]', f'kits = ["{KIT}"]'
     ))  # fmt: skip
-    result = stemgmd(*arguments(path, gmd, tmp_path / "run", "--steps", 30))
-    assert result.returncode == 0, result.stderr
+    assert train(*arguments(path, gmd, tmp_path / "run", "--steps", 30)) == 0
     mean = [values[0] for values in losses(tmp_path / "run").values()]
     assert sum(mean[-10:]) < 0.8 * sum(mean[:10])
 
@@ -231,5 +247,5 @@ def test_weights_that_half_precision_would_change_are_not_packed(
 
 
 def test_a_folder_without_weights_cannot_be_packed(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="best.safetensors"):
+    with pytest.raises(UserError, match=r"best\.safetensors"):
         pack(tmp_path, tmp_path / "packed.safetensors")

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 libraries=(libfluidsynth3)
 browser=(chromium chromium-driver) # for the leaderboard page's own test alone
+ffmpeg=(ffmpeg) # its libraries, for the tests that let Hugging Face datasets decode
 soundfonts=(timgm6mb-soundfont avldrums.lv2-soundfont fluid-soundfont-gm
   musescore-general-soundfont opl3-soundfont csound-soundfont hydrogen-drumkits hydrogen-data)
 
@@ -32,7 +33,7 @@ missing_packages() {
 install_packages() {
   # Debian's Python comes without venv.
   [ -n "${PYTHON:-}" ] || [ -x .venv/bin/python ] || find_python >/dev/null 2>&1 || libraries+=(python3-venv)
-  mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}")
+  mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}" "${ffmpeg[@]}")
   [ ${#missing[@]} -eq 0 ] && return
   echo "setup: installing Debian packages (the drum kits are about 480 MB, the browser 120 MB): ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
@@ -66,7 +67,7 @@ if [ -n "${STEMGMD_NO_APT:-}" ]; then
   :
 elif command -v apt-get >/dev/null && command -v dpkg-query >/dev/null && [ "$(id -u)" = 0 ]; then
   install_packages
-elif [ -n "$stale" ] && [ -n "$(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}")" ]; then
+elif [ -n "$stale" ] && [ -n "$(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}" "${ffmpeg[@]}")" ]; then
   explain_packages
 fi
 

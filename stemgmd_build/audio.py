@@ -64,6 +64,7 @@ class AudioFile:
     def __init__(self, path: Path, file_format: FileFormat, n_samples: int) -> None:
         self._file = path.open("wb")
         self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)  # what mirdata compares
         self._n_bytes = 0
         self._flac: soundfile.SoundFile | None = None
         if file_format == "flac":
@@ -89,16 +90,17 @@ class AudioFile:
 
     def _put(self, data: bytes | memoryview) -> None:
         self._sha256.update(data)
+        self._md5.update(data)
         self._n_bytes += len(data) if isinstance(data, bytes) else data.nbytes
         self._file.write(data)
 
-    def finish(self) -> tuple[int, str]:
-        """Close the file; return (bytes, SHA-256 in hex)."""
+    def finish(self) -> tuple[int, str, str]:
+        """Close the file; return (bytes, SHA-256 in hex, MD5 in hex)."""
         if self._flac is not None:
             self._flac.close()
             self._put(self._encoded.getbuffer())
         self._file.close()
-        return self._n_bytes, self._sha256.hexdigest()
+        return self._n_bytes, self._sha256.hexdigest(), self._md5.hexdigest()
 
     def abandon(self) -> None:
         """Close a file that will not be finished."""

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from stemgmd_build import licences, manifest, onsets
+from stemgmd_build import hosting, licences, manifest, onsets
 from stemgmd_build.audio import AudioFile, encoder_name
 from stemgmd_build.bank import load_bank
 from stemgmd_build.download import sha256_of_file
@@ -178,17 +178,17 @@ def forecast_minutes(plan: Plan, n_workers: int) -> float:
     return plan.todo_sec() * plan.n_files * 0.6 / rate / max(1, n_workers) / 60
 
 
-def check_disk(plan: Plan) -> None:
-    """Raise UserError unless the file system can hold what is to come."""
+def check_disk(plan: Plan, more_bytes: float = 0.0) -> None:
+    """Raise UserError unless the file system can hold what is to come, and ``more_bytes``."""
     existing = plan.root
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free
-    if free < plan.todo_bytes():
+    need = plan.todo_bytes() + more_bytes
+    if free < need:
         raise UserError(
             f"{plan.root} has {free / 1e9:.1f} GB free, and the build needs about "
-            f"{plan.todo_bytes() / 1e9:.1f} GB; choose fewer tracks (--limit, --split, --kits) or "
-            "another --out"
+            f"{need / 1e9:.1f} GB; choose fewer tracks (--limit, --split, --kits) or another --out"
         )
 
 
@@ -280,7 +280,7 @@ def _failure(outcome: Outcome) -> str:
 
 def _finish(plan: Plan, collection: Collection, done: dict[tuple[str, str], TrackRecord]) -> None:
     """Write what describes the whole: onsets, licences, metadata, manifest; drop the journal."""
-    records = [done[key] for key in sorted(done)]
+    records = [hosting.with_md5(plan.root, done[key]) for key in sorted(done)]
     files = [file for record in records for file in record.files]
     files += onsets.write_onsets(plan.root, collection, {r.row["id"] for r in records})
     used = {record.row["kit"] for record in records}
@@ -291,6 +291,7 @@ def _finish(plan: Plan, collection: Collection, done: dict[tuple[str, str], Trac
     files.append(
         manifest.write_whole(plan.root / manifest.METADATA, manifest.metadata_text(records))
     )
+    files += hosting.write_hosting(plan.root, records, files)
     manifest.write_whole(plan.root / manifest.MANIFEST, manifest.manifest_text(files))
     (plan.root / manifest.JOURNAL).unlink(missing_ok=True)
     shutil.rmtree(plan.root / PARTIAL, ignore_errors=True)

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,9 +65,11 @@ _NUMBERS: Final = (
     *(c for c in COLUMNS if c[:4] in ("hits", "has_")),
 )
 
+_FRACTIONS: Final = ("duration", "duration_sec", "gain")
+
 _FORMATS: Final = ("flac", "wav")
 _STEM_CHOICES: Final = ("nine", "five", "both")
-_DAMAGE: Final = (
+DAMAGE: Final = (
     ValueError,
     KeyError,
     TypeError,
@@ -80,11 +82,15 @@ _DAMAGE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file of the dataset: path relative to its root (posix), bytes, SHA-256 in hex."""
+    """A file of the dataset: path relative to its root (posix), bytes, SHA-256 and MD5 in hex.
+
+    The MD5 is there for mirdata alone, and empty in what older versions wrote.
+    """
 
     path: str
     n_bytes: int
     sha256: str
+    md5: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,12 @@ def metadata_row(
     return row
 
 
+def typed_row(row: dict[str, str]) -> dict[str, str | int | float]:
+    """The row with its numbers as numbers, for formats that know them."""
+    types = dict.fromkeys((*_NUMBERS, "bpm"), int) | dict.fromkeys(_FRACTIONS, float)
+    return {column: types.get(column, str)(row[column]) for column in COLUMNS}
+
+
 def track_folder(row: dict[str, str]) -> str:
     """Where a track's piece folders are, relative to the root: StemGMD's layout."""
     folder = row["midi_filename"].rsplit("/", 1)[0]
@@ -153,7 +165,13 @@ def write_whole(path: Path, text: str) -> FileRecord:
     except OSError:
         scratch.unlink(missing_ok=True)
         raise
-    return FileRecord(path.name, len(data), hashlib.sha256(data).hexdigest())
+    return record_of(path.name, data)
+
+
+def record_of(path: str, data: bytes) -> FileRecord:
+    """The record of a file with these bytes."""
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return FileRecord(path, len(data), hashlib.sha256(data).hexdigest(), md5)
 
 
 def metadata_text(records: Iterable[TrackRecord]) -> str:
@@ -168,7 +186,9 @@ def metadata_text(records: Iterable[TrackRecord]) -> str:
 def manifest_text(files: Iterable[FileRecord]) -> str:
     """manifest.jsonl, sorted by path."""
     lines = (
-        json.dumps({"path": file.path, "bytes": file.n_bytes, "sha256": file.sha256})
+        json.dumps(
+            {"path": file.path, "bytes": file.n_bytes, "sha256": file.sha256, "md5": file.md5}
+        )
         for file in sorted(files, key=lambda file: file.path)
     )
     return "".join(f"{line}\n" for line in lines)
@@ -176,7 +196,7 @@ def manifest_text(files: Iterable[FileRecord]) -> str:
 
 def append_to_journal(journal: io.TextIOBase, record: TrackRecord) -> None:
     """Note a finished track; it survives the end of this process from here on."""
-    files = [(file.path, file.n_bytes, file.sha256) for file in record.files]
+    files = [(file.path, file.n_bytes, file.sha256, file.md5) for file in record.files]
     journal.write(json.dumps({"row": record.row, "files": files}) + "\n")
     journal.flush()
 
@@ -189,11 +209,13 @@ def read_journal(root: Path) -> Iterator[TrackRecord]:
     for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
-            files = tuple(FileRecord(str(p), int(n), str(h)) for p, n, h in entry["files"])
+            files = tuple(
+                FileRecord(str(p), int(n), *map(str, hashes)) for p, n, *hashes in entry["files"]
+            )
             row = _checked_row(dict(entry["row"]))
-        except _DAMAGE:
+        except DAMAGE:
             continue
-        if not any(map(_climbs_out, (file.path for file in files))):
+        if not any(map(climbs_out, (file.path for file in files))):
             yield TrackRecord(row, files)
 
 
@@ -202,13 +224,16 @@ def read_manifest(root: Path) -> dict[str, FileRecord]:
     path = root / MANIFEST
     try:
         entries = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        files = [FileRecord(str(e["path"]), int(e["bytes"]), str(e["sha256"])) for e in entries]
+        files = [
+            FileRecord(str(e["path"]), int(e["bytes"]), str(e["sha256"]), str(e.get("md5", "")))
+            for e in entries
+        ]
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is damaged: {error!r}") from error
     for file in files:
-        if _climbs_out(file.path):
+        if climbs_out(file.path):
             raise UserError(f"{path} names a file outside the dataset: {file.path!r}")
     return {file.path: file for file in files}
 
@@ -233,13 +258,14 @@ def _checked_row(row: dict[str, str]) -> dict[str, str]:
     for column in _NUMBERS:
         if not re.fullmatch("[0-9]{1,15}", row[column]):
             raise ValueError(f"{column} is {row[column][:80]!r}, not a whole number")
-    for text in (row["midi_filename"], row["kit"], row["name"]):
-        if _climbs_out(text):
+    for text in (row["midi_filename"], row["kit"], row["name"], row["id"]):
+        if climbs_out(text):
             raise ValueError(f"a path that climbs out: {text!r}")
     return row
 
 
-def _climbs_out(path: str) -> bool:
+def climbs_out(path: str) -> bool:
+    """Whether a relative path (posix) leads out of its folder, or is not a plain one."""
     return (
         any(part in ("", ".", "..") for part in path.split("/"))
         or not path.isprintable()
@@ -262,7 +288,7 @@ def read_settings(root: Path) -> dict[str, Any]:
             float(facts["gain"])
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is damaged: {error!r}") from error
     return dict(settings)
 

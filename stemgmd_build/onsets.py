@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.manifest import FileRecord, write_whole
+from stemgmd_build.manifest import FileRecord, record_of, write_whole
 from stemgmd_build.performances import Collection, Performance, Score
 from stemgmd_build.taxonomy import (
     ARTICULATION_OF_NOTE,
@@ -59,6 +59,6 @@ def _write_performance(
     os.replace(scratch, root / midi)
     written = write_whole(root / tsv, onsets_tsv(collection.read_score(performance)))
     return [
-        FileRecord(midi.as_posix(), len(data), hashlib.sha256(data).hexdigest()),
-        FileRecord(tsv.as_posix(), written.n_bytes, written.sha256),
+        record_of(midi.as_posix(), data),
+        replace(written, path=tsv.as_posix()),
     ]

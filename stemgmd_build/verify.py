@@ -19,6 +19,7 @@ from tqdm import tqdm
 from stemgmd_build import manifest
 from stemgmd_build.errors import UserError
 from stemgmd_build.manifest import FileRecord, track_folder
+from stemgmd_build.shard_index import INDEX, SHARDS, verify_beside, verify_shards
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEM_OF_PIECE, STEMS
 from stemgmd_build.tracks import RenderSettings
 from stemgmd_build.workers import prepare_worker
@@ -40,8 +41,11 @@ class TrackCheck:
 def verify(root: Path, *, n_workers: int = 1, show_progress: bool = True) -> list[str]:
     """Check every file of a dataset; return a line for each fault, none if all is well.
 
-    Raises UserError where the folder is no dataset.
+    A folder of shards alone is checked as `shard_index.verify_shards` says. Raises UserError
+    where the folder is neither.
     """
+    if (root / INDEX).exists():
+        return verify_shards(root)
     files = manifest.read_manifest(root)
     rows = manifest.read_metadata(root)
     settings = manifest.read_settings(root)
@@ -60,6 +64,7 @@ def verify(root: Path, *, n_workers: int = 1, show_progress: bool = True) -> lis
     problems += [f"{p}: not in {manifest.METADATA}" for p in files if p.startswith("audio/")]
     listed = {file.path for check in checks for file in check.files} | set(files)
     problems += [f"{path}: not in the manifest" for path in _unlisted(root, listed)]
+    problems += verify_beside(root)
     results = _check_tracks(checks, n_workers)
     for found in tqdm(results, total=len(checks), unit="track", disable=not show_progress):
         problems += found
@@ -85,7 +90,8 @@ def _unlisted(root: Path, listed: set[str]) -> Iterator[str]:
     """Files that are in the folder but not in the manifest."""
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.is_file() and name not in listed and name not in (manifest.MANIFEST, ".lock"):
+        ours = name in (manifest.MANIFEST, ".lock") or name.startswith(f"{SHARDS}/")
+        if path.is_file() and name not in listed and not ours:
             yield name
 
 

@@ -64,7 +64,7 @@ def test_every_16_bit_sample_survives_float_and_back(pcm: NDArray[np.int16]) -> 
     assert np.array_equal(samples, before)
 
 
-def _write(path: Path, file_format: FileFormat, *blocks: NDArray[np.int16]) -> tuple[int, str]:
+def _write(path: Path, file_format: FileFormat, *blocks: NDArray[np.int16]) -> tuple[int, str, str]:
     file = AudioFile(path, file_format, sum(len(block) for block in blocks))
     for block in blocks:
         file.write(block)
@@ -81,9 +81,10 @@ def test_files_hold_the_very_samples_and_the_size_and_hash_that_were_returned(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"hypothesis.{file_format}"
-    n_bytes, sha256 = _write(path, file_format, pcm)
+    n_bytes, sha256, md5 = _write(path, file_format, pcm)
     assert path.stat().st_size == n_bytes
     assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    assert hashlib.md5(path.read_bytes()).hexdigest() == md5
     assert np.array_equal(read_pcm(path), pcm)
     assert n_samples_of(path) == len(pcm)
     start = int(cut * (len(pcm) - 1))

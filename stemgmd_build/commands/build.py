@@ -8,9 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from stemgmd_build import build, gmd
+from stemgmd_build import build, gmd, shards
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits import available, select_kits
+from stemgmd_build.shard_plan import parse_size
 from stemgmd_build.tracks import RenderSettings
 
 _EPILOG = """\
@@ -20,6 +21,8 @@ examples:
   stemgmd build --gmd groove --out stemgmd --workers 8
       all 1,150 performances on ten kits, 1,224 stem-hours
   stemgmd build --out small --kits fluidr3-standard,my-kit.toml --split test --limit 5 --stems five
+  stemgmd build --out stemgmd --shards
+      the dataset, and beside it in stemgmd/shards WebDataset tars of 1 GB that others can host
   stemgmd build --out /shared/stemgmd --cluster tcp://head:8786
       the same on a dask.distributed cluster that sees the same file system
 
@@ -53,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--choke", action=argparse.BooleanOptionalAction, default=True,
         help="a closed hi-hat damps an open one (default); --no-choke: StemGMD's way")  # fmt: skip
     add("--gain-db", type=float, default=0.0, help="turn every kit up or down (default: 0)")
+    add("--shards", nargs="?", const="1GB", metavar="SIZE",
+        help="pack the finished dataset into WebDataset tars of this size (1GB where none is "
+        "given) in OUT/shards, for hosting")  # fmt: skip
     add("--cluster", metavar="ADDRESS", help="run on this dask.distributed scheduler")
     add("--dry-run", action="store_true", help="say what would be done and stop")
     add("--json", action="store_true", help="print the result as JSON, no progress")
@@ -66,6 +72,7 @@ def main(argv: list[str]) -> int:
         raise UserError("--workers and --limit must be at least 1")
     if not -60 <= options.gain_db <= 20:
         raise UserError("--gain-db must lie between -60 and 20")
+    shard_bytes = parse_size(options.shards) if options.shards else None
     say = _say_nothing if options.json else _say
     collection = gmd.find_collection(options.gmd)
     performances = collection.select(options.split.split(","), options.limit)
@@ -86,7 +93,10 @@ def main(argv: list[str]) -> int:
         )
         minutes = build.forecast_minutes(plan, options.workers)
         say(_plan_text(plan, minutes, options.workers))
-        build.check_disk(plan)
+        more_bytes = shards.forecast_bytes(plan) if shard_bytes else 0.0
+        if shard_bytes:
+            say(f"then shards of {options.shards}: about {more_bytes / 1e9:.2f} GB more")
+        build.check_disk(plan, more_bytes)
         if options.dry_run:
             return 0
         failures = build.run(
@@ -96,6 +106,9 @@ def main(argv: list[str]) -> int:
             cluster=options.cluster,
             show_progress=not options.json,
         )
+        if shard_bytes:
+            packed = shards.write_shards(options.out, shard_bytes, show_progress=not options.json)
+            say(f"{len(packed)} files, {sum(file.n_bytes for file in packed) / 1e9:.2f} GB")
     if options.json:
         print(json.dumps({"out": str(options.out), "tracks": len(plan.jobs), "failed": failures}))
     for line in failures:

@@ -23,6 +23,10 @@ test: setup  ## all tests
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+.PHONY: docs
+docs: setup  ## these pages and the API as a site that opens from disk: site/index.html
+	@$(BIN)/python -m mkdocs build --strict --quiet && echo "site/index.html"
+
 .PHONY: bench
 bench: setup  ## speed, as ratios measured side by side in one run
 	@$(BIN)/python -m benchmarks.dataset
@@ -43,4 +47,4 @@ lock:  ## resolve the dependencies anew and write requirements.lock
 
 .PHONY: clean
 clean:  ## remove the virtual environment, the demo and caches
-	@rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

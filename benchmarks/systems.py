@@ -28,6 +28,8 @@ SYSTEMS: Final[dict[str, str]] = {
     "nmf-sab": "baselines.systems:make_nmf_sab",
     "nmfd": "baselines.systems:make_nmfd",
     "nmfd-score-informed": "baselines.systems:make_nmfd_score_informed",
+    "larsnet-small": "larsnet.system:make_larsnet_small",
+    "larsnet-small-wiener": "larsnet.system:make_larsnet_small_wiener",
 }
 """Id -> "module:factory"; a factory takes the torch device and gives the system."""
 

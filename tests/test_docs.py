@@ -170,7 +170,7 @@ def drums(builtin_collection: Collection, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(map(to_run, [p]))], ids=name_of)
+@pytest.mark.parametrize("page", [p for p in PAGES if to_run(p)], ids=name_of)
 def test_what_the_page_shows_runs(
     page: Path, drums: Path, builtin_collection: Collection, tmp_path: Path
 ) -> None:

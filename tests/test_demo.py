@@ -32,8 +32,10 @@ def test_the_last_lines_name_files_that_are_there(demo: tuple[Path, str]) -> Non
     out, text = demo
     look, listen, read = text.splitlines()[-3:]
     named = re.findall(rf"{re.escape(str(out))}[^\s,]+", "\n".join((look, listen, read)))
-    assert len(named) == 7
+    assert len(named) == 8
     assert all(Path(name).is_file() for name in named)
+    kick = Path(next(name for name in named if name.endswith("kick.wav")))
+    assert len(list(kick.parent.glob("*.wav"))) == 5
     mixture = Path(next(name for name in named if name.endswith(".flac")))
     assert len(list(mixture.parents[1].glob(f"*/{mixture.name}"))) == 10
 

@@ -128,6 +128,10 @@ def parse_module(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPa
         parse(lambda _: runpy.run_path(spec.origin or "", run_name="__main__"), [], monkeypatch)
 
 
+# Half a minute and more of processor each; their blocks are parsed in any case.
+SLOW = ("tutorial", "score", "system", "render")
+
+
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_every_block_is_understood(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for block in blocks(page):
@@ -170,7 +174,14 @@ def drums(builtin_collection: Collection, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if to_run(p)], ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(p, marks=pytest.mark.long if p.stem in SLOW else (), id=name_of(p))
+        for p in PAGES
+        if to_run(p)
+    ],
+)
 def test_what_the_page_shows_runs(
     page: Path, drums: Path, builtin_collection: Collection, tmp_path: Path
 ) -> None:

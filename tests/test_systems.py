@@ -212,7 +212,7 @@ def blockwise(system: System, blocks: BlockConfig) -> System:
 
 
 def test_a_mask_without_memory_is_the_same_in_blocks(system: System) -> None:
-    if system.info.id in FACTORIZATIONS:  # which adapt to each block anew: the next test
+    if not isinstance(system, OracleSystem):  # the next test, and LarsNet's own
         return
     inputs = clip(8 * SAMPLE_RATE)
     parts = separated(blockwise(system, BlockConfig(1024 * 128, 1024 * 48)), inputs)

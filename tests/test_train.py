@@ -17,7 +17,7 @@ from small_builds import KIT, command, shortest, write_collection
 
 from larsnet.checkpoint import load_checkpoint, read_info
 from larsnet.pack import pack
-from larsnet.training_config import load_config
+from larsnet.training_config import CONFIGS, load_config
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances import Collection
@@ -209,17 +209,16 @@ def test_two_processes_follow_the_losses_of_one_with_the_whole_batch(
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_smoke_configuration_learns(precision: str, gmd: Path, tmp_path: Path) -> None:
-    """In three quarters of its steps already."""
+    """On the same segments the loss is lower after all its steps than after half of them."""
     packaged = load_config("smoke")
     assert packaged.steps * packaged.batch <= 400
     path = tmp_path / "smoke.toml"
-    source = Path(__file__).parent.parent / "larsnet" / "configs" / "smoke.toml"
-    path.write_text(f'precision = "{precision}"\n' + source.read_text().replace(
-        'kits = ["fluidr3-standard"]', f'kits = ["{KIT}"]'
-    ))  # fmt: skip
-    assert train(*arguments(path, gmd, tmp_path / "run", "--steps", 30)) == 0
-    mean = [values[0] for values in losses(tmp_path / "run").values()]
-    assert sum(mean[-10:]) < 0.8 * sum(mean[:10])
+    text = (CONFIGS / "smoke.toml").read_text().replace("fluidr3-standard", KIT)
+    path.write_text(f'precision = "{precision}"\n{text}')
+    assert train(*arguments(path, gmd, tmp_path / "run")) == 0
+    with (tmp_path / "run" / "validation.csv").open(newline="") as file:
+        half, all_steps = (float(row["loss"]) for row in csv.DictReader(file))
+    assert all_steps < 0.95 * half
 
 
 def test_packed_weights_are_half_as_large_and_score_the_same(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.commands import bench
+from larsnet.commands import separate
 from stemgmd_build.demo import build_demo
 
 _EPILOG = """\
@@ -15,11 +16,11 @@ examples:
 
 
 def main(argv: list[str]) -> int:
-    """Build a small dataset, run every system on it; say where to look and to listen."""
+    """Build a small dataset, run every system on it, separate one track; say where it all is."""
     parser = argparse.ArgumentParser(
         prog="stemgmd demo",
         description="Build a small dataset from the performances and kits at hand, verify it, "
-        "draw one track of it, and make a leaderboard of every system.",
+        "draw one track of it, make a leaderboard of every system, and separate the track.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -36,8 +37,14 @@ def main(argv: list[str]) -> int:
     run = ["run", "--data", str(demo.dataset), "--kits", demo.kits[0].id, "--split", "all"]
     status = bench.main([*run, "--out", str(results), "--audio", "1", "--no-speed"])
     status = status or bench.main(["report", str(results), "--out", str(options.out / "report")])
+    stems = options.out / "separated"
+    status = status or separate.main([str(demo.listen), "-o", str(stems)])
     print(f"\nlook:    {demo.picture}, {options.out / 'report' / 'index.html'}")
-    print(f"listen:  {demo.listen}, its nine stems beside it, and the players of the page")
+    kick = stems / demo.listen.stem / "kick.wav"
+    print(
+        f"listen:  {demo.listen}, its nine stems beside it, {kick} and four more "
+        "as LarsNet separates them, and the players of the page"
+    )
     print(
         f"read:    {options.out / 'report' / 'leaderboard.md'}, {demo.dataset}/metadata.csv, "
         f"{demo.dataset}/manifest.jsonl, {demo.dataset}/LICENSES.md"

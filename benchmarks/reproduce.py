@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from larsnet.config import tuples_of_lists
 from stemgmd_build import build
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits import available, select_kits
+from stemgmd_build.manifest import write_whole
 from stemgmd_build.performances import Collection
 from stemgmd_build.tracks import RenderSettings
 
@@ -63,8 +65,7 @@ def load_experiment(path: Path) -> Experiment:
         known = ", ".join(entry.name for entry in fields(Experiment))
         raise UserError(f"{path}: unknown key {unknown[0]!r}; there are {known}")
     _check(path, values)
-    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return Experiment(**given)
+    return Experiment(**tuples_of_lists(values))
 
 
 def _check(path: Path, values: Mapping[str, Any]) -> None:
@@ -170,6 +171,6 @@ def remember(experiment: Experiment, out: Path) -> None:
                 raise UserError(f"{out} holds another experiment ({path}); name another --out")
             return
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        write_whole(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error

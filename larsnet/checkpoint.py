@@ -66,17 +66,22 @@ def save_checkpoint(
         "notes": json.dumps(dict(notes or {}), sort_keys=True),
         "sha256": digest,
     }
+    write_whole(path, save(tensors, metadata=header))
+    return digest
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """All of the file or nothing. Raises UserError where it cannot be written."""
     partial = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(save(tensors, metadata=header))
+        partial.write_bytes(data)
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    return digest
 
 
 def read_info(path: Path) -> CheckpointInfo:

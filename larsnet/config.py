@@ -6,6 +6,7 @@ can train. Configurations are plain frozen records: they travel as JSON inside a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
@@ -133,9 +134,10 @@ def config_to_dict(config: LarsnetConfig | UnetConfig) -> dict[str, Any]:
 def config_from_dict(values: dict[str, Any]) -> LarsnetConfig:
     """The inverse of :func:`config_to_dict`. Raises ValueError or TypeError for other input."""
     given = dict(values)
-    unet = UnetConfig(**_tuples(given.pop("unet")))
-    return LarsnetConfig(unet=unet, **_tuples(given))
+    unet = UnetConfig(**tuples_of_lists(given.pop("unet")))
+    return LarsnetConfig(unet=unet, **tuples_of_lists(given))
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+def tuples_of_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values as records hold them: JSON and TOML know lists alone."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

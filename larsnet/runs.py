@@ -13,20 +13,18 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from larsnet.checkpoint import load_exactly
+from larsnet.checkpoint import load_exactly, write_whole
 from larsnet.model import LarsNet
 from larsnet.training_config import TrainConfig, as_values
 from stemgmd_build.errors import UserError
@@ -157,17 +155,3 @@ class Table:
 
 def _number(value: float | int) -> str:
     return str(value) if isinstance(value, int) else f"{value:.9g}"
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """All of the file or nothing. Raises UserError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

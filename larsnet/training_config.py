@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from larsnet.augment import AugmentConfig
-from larsnet.config import LarsnetConfig, config_from_dict, config_to_dict
+from larsnet.config import LarsnetConfig, config_from_dict, config_to_dict, tuples_of_lists
 from stemgmd_build.errors import UserError
 
 CONFIGS: Final = Path(__file__).parent / "configs"
@@ -122,14 +122,10 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     if unknown:
         raise ValueError(f"unknown key {unknown[0]!r}")
     model = config_from_dict({"unet": {}, **given.pop("model", {})})
-    augment = AugmentConfig(**_tuples(given.pop("augment", {})))
-    return TrainConfig(model=model, augment=augment, **_tuples(given))
+    augment = AugmentConfig(**tuples_of_lists(given.pop("augment", {})))
+    return TrainConfig(model=model, augment=augment, **tuples_of_lists(given))
 
 
 def as_values(config: TrainConfig) -> dict[str, Any]:
     """The inverse of `train_config`."""
     return {**asdict(config), "model": config_to_dict(config.model)}
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}

@@ -5,6 +5,7 @@ Every fault is a real one: another's package is installed, a file system is full
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -103,11 +104,15 @@ def test_ctrl_c_does_not_wait_for_a_slow_system(
         text=True,
         start_new_session=True,
     )
-    while not begun.exists():
-        assert process.poll() is None
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=300)  # the system alone would take 600 s
+    try:
+        while not begun.exists():
+            assert process.poll() is None
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=300)  # the system alone would take 600 s
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert "interrupted; the same command goes on from here" in stderr

@@ -29,10 +29,10 @@ docs: setup  ## these pages and the API as a site that opens from disk: site/ind
 
 .PHONY: bench
 bench: setup  ## speed, as ratios measured side by side in one run
-	@$(BIN)/python -m benchmarks.dataset
-	@$(BIN)/python -m benchmarks.speed_bsseval
-	@$(BIN)/python -m benchmarks.speed_nmfd
-	@$(BIN)/python -m benchmarks.speed_larsnet
+	@$(BIN)/python -m benchmarks.speed.dataset
+	@$(BIN)/python -m benchmarks.speed.bsseval
+	@$(BIN)/python -m benchmarks.speed.nmfd
+	@$(BIN)/python -m benchmarks.speed.larsnet
 
 .PHONY: leaderboard
 leaderboard: setup  ## run every system on the held-out kits and write leaderboard/ anew (an hour)

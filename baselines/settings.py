@@ -1,8 +1,8 @@
 """The hyperparameters of the factorization systems, frozen.
 
-They were chosen by ``python -m benchmarks.sweep`` on GMD's validation split, with training kits
-only; every setting that was tried, and its score, stands in ``benchmarks/sweep.csv``. Change
-them there first.
+They were chosen by ``python -m benchmarks.studies.sweep`` on GMD's validation split, with training
+kits only; every setting that was tried, and its score, stands in ``benchmarks/studies/sweep.csv``.
+Change them there first.
 """
 
 from __future__ import annotations

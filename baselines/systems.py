@@ -5,7 +5,7 @@ blocks (:mod:`baselines.blocks`), so that memory beyond the stems themselves is 
 are faded into each other, and a factorization adapts to each block anew. A factorization sees
 the mean of the channels' magnitudes and masks every channel alike; what is silent stays so.
 
-The hyperparameters are frozen in :mod:`baselines.settings`; ``benchmarks/sweep.csv`` is the
+The hyperparameters are frozen in :mod:`baselines.settings`; ``benchmarks/studies/sweep.csv`` is the
 table from which they were chosen. The factories at the end are what the registry names.
 """
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.system import Inputs, SystemInfo
-from benchmarks.bsseval import PreparedReference, prepare_reference, score_frames, summarize
-from benchmarks.metrics import score_clip
-from benchmarks.onsets import OnsetScore, score_onsets
 from benchmarks.records import METRICS_VERSION, StemRecord
+from benchmarks.scores.bsseval import PreparedReference, prepare_reference, score_frames, summarize
+from benchmarks.scores.metrics import score_clip
+from benchmarks.scores.onsets import OnsetScore, score_onsets
 from benchmarks.tracks import LoadedTrack, Track
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS

@@ -82,7 +82,7 @@ def validate(
 
 
 def _nsdr_db(reference: Tensor, estimate: Tensor) -> Tensor:
-    """(stems,) in dB of (stems, 2, samples); see :mod:`benchmarks.metrics`."""
+    """(stems,) in dB of (stems, 2, samples); see :mod:`benchmarks.scores.metrics`."""
     signal = reference.double().square().sum(dim=(1, 2))
     error = (reference - estimate).double().square().sum(dim=(1, 2))
     return 10 * torch.log10((signal + _EPSILON) / (error + _EPSILON))

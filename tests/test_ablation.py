@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ablation import FULL, VARIANTS, variant_toml
+from benchmarks.studies.ablation import FULL, VARIANTS, variant_toml
 from larsnet.augment import NAMES
 from larsnet.training_config import TrainConfig, load_config
 

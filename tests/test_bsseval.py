@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from benchmarks import bsseval, projection
-from benchmarks.metrics import Floats
-from benchmarks.speed_bsseval import (
+from benchmarks.scores import bsseval, projection
+from benchmarks.scores.metrics import Floats
+from benchmarks.speed.bsseval import (
     flawed_estimates,
     largest_difference_db,
     museval_frames,

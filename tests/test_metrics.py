@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import metrics
+from benchmarks.scores import metrics
 
 RNG = np.random.default_rng(0)
 STEMS = ("kick", "snare", "toms", "hihat", "cymbals")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import onsets
-from benchmarks.metrics import Floats
+from benchmarks.scores import onsets
+from benchmarks.scores.metrics import Floats
 
 SAMPLE_RATE = 44100
 N_SAMPLES = 8 * SAMPLE_RATE

@@ -20,10 +20,10 @@ import soundfile as sf
 from PIL import Image
 from small_results import SHAPES, records, systems, write_clip, write_results
 
-from benchmarks import report
-from benchmarks.clips import MAX_BYTES, clip_script, encode_mp3, find_clips, spectrogram_db
-from benchmarks.page import embed
 from benchmarks.records import AUDIO, SYSTEMS, to_line
+from benchmarks.report import write as report
+from benchmarks.report.clips import MAX_BYTES, clip_script, encode_mp3, find_clips, spectrogram_db
+from benchmarks.report.page import embed
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 

@@ -10,9 +10,9 @@ import pytest
 from small_builds import KIT, shortest, write_collection
 
 from baselines.system import SystemInfo
-from benchmarks.bsseval import bss_eval
-from benchmarks.metrics import leakage_db, nsdr_db, nsdr_mdx_db, si_sdr_db
-from benchmarks.onsets import score_onsets
+from benchmarks.scores.bsseval import bss_eval
+from benchmarks.scores.metrics import leakage_db, nsdr_db, nsdr_mdx_db, si_sdr_db
+from benchmarks.scores.onsets import score_onsets
 from benchmarks.scoring import ReadyTrack, inputs_for, score_estimate
 from benchmarks.tracks import load, rendered_tracks
 from stemgmd_build.errors import UserError

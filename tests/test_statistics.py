@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.metrics import pool, pool_leakage_db
-from benchmarks.statistics import Score, compare, holm, interval, sign_flip_p, summarize
+from benchmarks.report.statistics import Score, compare, holm, interval, sign_flip_p, summarize
+from benchmarks.scores.metrics import pool, pool_leakage_db
 
 INF = math.inf
 
@@ -98,7 +98,7 @@ def test_point_values_equal_those_of_pool(pairs: list[tuple[str, str, float]]) -
 @given(st.lists(st.floats(-10, 10), min_size=3, max_size=12), st.integers(0, 5))
 @settings(max_examples=50, deadline=None)
 def test_the_median_of_a_resample_is_numpys(values: list[float], seed: int) -> None:
-    from benchmarks.statistics import _draw, _median
+    from benchmarks.report.statistics import _draw, _median
 
     draws = _draw(len(values), 50, seed)
     found = _median(np.array(values), np.arange(len(values)), draws)

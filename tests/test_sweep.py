@@ -11,9 +11,9 @@ from small_kits import WHEEL_KIT, score
 from tqdm import tqdm
 
 from baselines.settings import SETTINGS, Recipe, Settings
-from benchmarks import sweep
-from benchmarks.sweep import AXES, STARTS, TABLE, Sweep, flat
-from benchmarks.sweep_clips import (
+from benchmarks.studies import sweep
+from benchmarks.studies.sweep import AXES, STARTS, TABLE, Sweep, flat
+from benchmarks.studies.sweep_clips import (
     CLIP_SEC,
     N_CLIPS,
     Clip,
@@ -24,7 +24,7 @@ from benchmarks.sweep_clips import (
     render_clip,
     turn,
 )
-from benchmarks.sweep_table import KNEE_DB, SLOWEST, Row, read_table, winner, write_table
+from benchmarks.studies.sweep_table import KNEE_DB, SLOWEST, Row, read_table, winner, write_table
 from stemgmd_build.bank import Bank, load_bank
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits import available, find_kit, select_kits
@@ -204,7 +204,9 @@ def test_clips_hold_every_stem_often_enough(collection: Collection) -> None:
 
 def test_bad_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main(["--systems", "demucs"]) == 2
-    assert capsys.readouterr().err.startswith("python -m benchmarks.sweep: error: no search for")
+    assert capsys.readouterr().err.startswith(
+        "python -m benchmarks.studies.sweep: error: no search for"
+    )
     with pytest.raises(SystemExit) as caught:
         sweep.main(["--help"])
     assert caught.value.code == 0

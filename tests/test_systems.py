@@ -22,7 +22,7 @@ from baselines.settings import SETTINGS
 from baselines.system import Audio, Inputs, System
 from baselines.systems import FactorizationSystem, OracleSystem, factorize_block, start_from_score
 from benchmarks import systems
-from benchmarks.metrics import nsdr_db
+from benchmarks.scores.metrics import nsdr_db
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 

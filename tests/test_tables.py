@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from small_results import KITS, SHAPES, records, systems, write_results
 
-from benchmarks.board import HEADLINE, METRICS, Board, group_of, make_boards
-from benchmarks.markup import latex, markdown, to_latex, to_markdown
-from benchmarks.metrics import pool, pool_leakage_db
 from benchmarks.records import RECORDS, SYSTEMS, to_line
-from benchmarks.results import Results, read_results
-from benchmarks.tables import Table, describe_data, make_tables, number, published_table
-from benchmarks.tidy import averages_csv, comparisons_csv
+from benchmarks.report.board import HEADLINE, METRICS, Board, group_of, make_boards
+from benchmarks.report.markup import latex, markdown, to_latex, to_markdown
+from benchmarks.report.results import Results, read_results
+from benchmarks.report.tables import Table, describe_data, make_tables, number, published_table
+from benchmarks.report.tidy import averages_csv, comparisons_csv
+from benchmarks.scores.metrics import pool, pool_leakage_db
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import STEMS
 

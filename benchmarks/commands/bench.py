@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     export.add_argument("--out", type=Path, required=True, help="folder for the mixtures")
     report = commands.add_parser("report", help="tables and one page from results")
     if "report" in argv[:1]:  # what draws and tests is imported for it alone
-        from benchmarks import report as module
+        from benchmarks.report import write as module
 
         report.epilog, report.formatter_class = (
             module.EPILOG,
@@ -153,7 +153,7 @@ def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from benchmarks import speed, systems
+    from benchmarks import realtime, systems
     from benchmarks.run import described, locked, write_systems
     from benchmarks.timing import device_name
 
@@ -165,7 +165,7 @@ def _run(options: argparse.Namespace) -> int:
         known = {(s.system, s.revision) for s in described(options.out)}
         new = [i for i in infos.values() if (i.id, i.revision) not in known]
         if new:
-            write_systems(options.out, [speed.record_of(info) for info in new])
+            write_systems(options.out, [realtime.record_of(info) for info in new])
         status = _score_all(options, tracks, facts, list(infos), infos, options.device)
         if not options.no_speed:
             have = {
@@ -175,7 +175,7 @@ def _run(options: argparse.Namespace) -> int:
             }
             here = device_name(options.device)
             todo = [name for name, i in infos.items() if (name, i.revision, here) not in have]
-            for record in speed.timed(todo, tracks, options.device) if todo else ():
+            for record in realtime.timed(todo, tracks, options.device) if todo else ():
                 if isinstance(record, str):
                     status = 1
                     print(f"stemgmd bench: not timed: {record}", file=sys.stderr)
@@ -192,7 +192,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from baselines.system import Input, SystemInfo
-    from benchmarks import speed
+    from benchmarks import realtime
     from benchmarks.estimates import EstimateFolder, parse_map
     from benchmarks.run import locked, write_systems
 
@@ -225,7 +225,7 @@ def _score(options: argparse.Namespace) -> int:
     if not options.revision:
         folder = folder.with_revision_of(tracks)
     with locked(options.out):
-        write_systems(options.out, [speed.record_of(folder.info)])
+        write_systems(options.out, [realtime.record_of(folder.info)])
         return _score_all(options, tracks, facts, [folder], {info.id: folder.info}, "cpu")
 
 
@@ -328,7 +328,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from benchmarks import report
+    from benchmarks.report import write as report
 
     return report.main(options)
 

@@ -1,6 +1,6 @@
 """What each part of LarsNet's recipe is worth: the same small nets trained without it.
 
-    python -m benchmarks.ablation --out ablation
+    python -m benchmarks.studies.ablation --out ablation
 
 Trains `larsnet-small` at equal steps with all augmentations, without any, without each, and as
 one shared net instead of five; separates the leaderboard's clips with each; scores them with
@@ -131,7 +131,7 @@ def main() -> int:
                 tracks=tracks,
             )
     except UserError as error:
-        print(f"benchmarks.ablation: error: {error}", file=sys.stderr)
+        print(f"benchmarks.studies.ablation: error: {error}", file=sys.stderr)
         return 2
     report = ["bench", "report", str(options.out / "results"), "--out", str(options.out / "report")]
     return cli.main(report)

@@ -1,6 +1,7 @@
 """The leaderboard as tables of plain words: what each shows, and captions that say on what.
 
-`benchmarks.markup` lays them out as Markdown and LaTeX, `benchmarks.tidy` writes the numbers.
+`benchmarks.report.markup` lays them out as Markdown and LaTeX, `benchmarks.report.tidy` writes the
+numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.board import (
+from benchmarks.records import SystemRecord
+from benchmarks.report.board import (
     GROUPS,
     HEADLINE,
     METRICS,
@@ -21,9 +23,8 @@ from benchmarks.board import (
     Metric,
     Row,
 )
-from benchmarks.records import SystemRecord
-from benchmarks.results import Results
-from benchmarks.statistics import N_PERMUTATIONS, N_RESAMPLES, Estimate
+from benchmarks.report.results import Results
+from benchmarks.report.statistics import N_PERMUTATIONS, N_RESAMPLES, Estimate
 from stemgmd_build.taxonomy import STEM_ABBREVIATIONS, STEMS
 
 DASH: Final = "\N{EN DASH}"

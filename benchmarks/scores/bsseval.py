@@ -41,8 +41,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
-from benchmarks.metrics import Floats, as_audio, as_audio_pair, decibels
-from benchmarks.projection import Subspace, correlate, filters, subspace
+from benchmarks.scores.metrics import Floats, as_audio, as_audio_pair, decibels
+from benchmarks.scores.projection import Subspace, correlate, filters, subspace
 
 Against = Literal["rest", "each"]
 Complex = NDArray[np.complex128]

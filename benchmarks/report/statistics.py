@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.metrics import decibels
+from benchmarks.scores.metrics import decibels
 
 N_RESAMPLES: Final = 2000
 N_PERMUTATIONS: Final = 99_999

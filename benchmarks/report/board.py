@@ -17,10 +17,18 @@ from typing import Final, Literal
 
 import numpy as np
 
-from benchmarks.metrics import pool
 from benchmarks.records import StemRecord, SystemRecord
-from benchmarks.results import Results
-from benchmarks.statistics import Average, Comparison, Score, Summary, compare, holm, summarize
+from benchmarks.report.results import Results
+from benchmarks.report.statistics import (
+    Average,
+    Comparison,
+    Score,
+    Summary,
+    compare,
+    holm,
+    summarize,
+)
+from benchmarks.scores.metrics import pool
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import STEMS
 

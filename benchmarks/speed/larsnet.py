@@ -1,4 +1,4 @@
-"""Speed of LarsNet's separation: ``python -m benchmarks.speed_larsnet``.
+"""Speed of LarsNet's separation: ``python -m benchmarks.speed.larsnet``.
 
 It stands beside the original arrangement: five float32 nets one after another on the whole
 file, each with a transform of its own (magnitude and phase), all patches as one batch, in

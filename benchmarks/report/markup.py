@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from benchmarks.tables import Table
+from benchmarks.report.tables import Table
 
 
 def to_markdown(tables: Sequence[Table], title: str) -> str:

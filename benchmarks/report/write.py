@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from benchmarks import clips
-from benchmarks.board import HEADLINE, Board, make_boards
-from benchmarks.clips import Clip, clip_script, find_clips
-from benchmarks.markup import to_latex, to_markdown
-from benchmarks.page import TITLE, clip_file, make_page
-from benchmarks.results import Results, read_results
-from benchmarks.tables import make_tables, number
-from benchmarks.tidy import averages_csv, comparisons_csv
+from benchmarks.report import clips
+from benchmarks.report.board import HEADLINE, Board, make_boards
+from benchmarks.report.clips import Clip, clip_script, find_clips
+from benchmarks.report.markup import to_latex, to_markdown
+from benchmarks.report.page import TITLE, clip_file, make_page
+from benchmarks.report.results import Results, read_results
+from benchmarks.report.tables import make_tables, number
+from benchmarks.report.tidy import averages_csv, comparisons_csv
 from stemgmd_build.errors import UserError
 
 PAGE: Final = "index.html"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from benchmarks.board import HEADLINE, METRICS, Board, Row
+from benchmarks.report.board import HEADLINE, METRICS, Board, Row
 
 FIELDS: Final = ("view", "group", "rank", "system", "revision", "metric", "average", "kit", "stem",
                  "value", "low", "high", "n_pairs", "n_performances", "n_undefined", "n_infinite",

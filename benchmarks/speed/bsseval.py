@@ -1,4 +1,4 @@
-"""Speed of BSS Eval beside museval on the same arrays: ``python -m benchmarks.speed_bsseval``.
+"""Speed of BSS Eval beside museval on the same arrays: ``python -m benchmarks.speed.bsseval``.
 
 Five stereo stems of synthetic drums (so dense that museval scores most frames) and estimates
 with bleed, gain errors and noise. museval runs once, since it takes most of a minute; ours is
@@ -26,8 +26,14 @@ from types import ModuleType
 
 import numpy as np
 
-from benchmarks.bsseval import FILTER_TAPS, Against, FrameScores, prepare_reference, score_frames
-from benchmarks.metrics import Floats
+from benchmarks.scores.bsseval import (
+    FILTER_TAPS,
+    Against,
+    FrameScores,
+    prepare_reference,
+    score_frames,
+)
+from benchmarks.scores.metrics import Floats
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 

@@ -4,7 +4,7 @@ The regressors are channels delayed by 0 to n_taps - 1 samples, so that their Gr
 block Toeplitz and needs nothing but correlations at those lags; those are summed over short
 blocks. One Cholesky factorization serves every signal that is projected. Rows and columns of
 a Gram matrix are ordered by delay first, then by regressor. Everything is float64. The use
-made of it is in `benchmarks.bsseval`.
+made of it is in `benchmarks.scores.bsseval`.
 
 Dense linear algebra keeps to one BLAS thread: where another process has one of the cores, two
 threads that wait for each other take up to fifteen times as long as one.
@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, linalg
 from threadpoolctl import threadpool_limits
 
-from benchmarks.metrics import Floats
+from benchmarks.scores.metrics import Floats
 
 BLOCK_FFT: Final = 4096
 BLOCKS_AT_ONCE: Final = 16

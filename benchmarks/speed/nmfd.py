@@ -1,4 +1,4 @@
-"""Speed of NMFD beside torchnmf and libnmfd: ``python -m benchmarks.speed_nmfd``.
+"""Speed of NMFD beside torchnmf and libnmfd: ``python -m benchmarks.speed.nmfd``.
 
 All factorize the same drum-like spectrogram (37 s, 1025 bins, 9 components) from the same
 start, both factors free. Ours comes twice: ``alternating`` updates, as in torchnmf, and

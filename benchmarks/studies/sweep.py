@@ -1,4 +1,4 @@
-"""The choice of hyperparameters: `python -m benchmarks.sweep`.
+"""The choice of hyperparameters: `python -m benchmarks.studies.sweep`.
 
 On GMD's validation split alone, with training kits alone, and leave-one-out over families: a
 clip on a kit is separated with templates from kits of other families, as a kit that nobody has
@@ -7,8 +7,8 @@ pairs, the paper's headline; the mean over stems is recorded beside it.
 
 Settings are tried one axis at a time from a start, each axis from the best so far; axes that
 hang together with what was chosen after them come twice (`AXES`). Which value wins is a rule of
-:mod:`benchmarks.sweep_table`. Every setting that is tried is a row of ``sweep.csv``, written at
-once; rows that are there are not computed again.
+:mod:`benchmarks.studies.sweep_table`. Every setting that is tried is a row of ``sweep.csv``,
+written at once; rows that are there are not computed again.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from baselines.settings import Recipe, Settings
 from baselines.system import Inputs
 from baselines.systems import FactorizationSystem, describe
 from baselines.templates import Templates
-from benchmarks.metrics import nsdr_db, pool
-from benchmarks.sweep_clips import Clip, clip_hash, make_clips
-from benchmarks.sweep_table import TRIED, Row, read_table, winner, write_table
+from benchmarks.scores.metrics import nsdr_db, pool
+from benchmarks.studies.sweep_clips import Clip, clip_hash, make_clips
+from benchmarks.studies.sweep_table import TRIED, Row, read_table, winner, write_table
 from stemgmd_build.bank import Bank
 from stemgmd_build.errors import UserError
 from stemgmd_build.gmd import find_collection
@@ -187,10 +187,10 @@ class Sweep:
 def main(argv: Sequence[str] | None = None) -> int:
     """Search, and print what won."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sweep",
+        prog="python -m benchmarks.studies.sweep",
         description=__doc__,
-        epilog="examples:\n  python -m benchmarks.sweep\n"
-        "  python -m benchmarks.sweep --systems nmfd --table mine.csv",
+        epilog="examples:\n  python -m benchmarks.studies.sweep\n"
+        "  python -m benchmarks.studies.sweep --systems nmfd --table mine.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--gmd", type=Path, help="folder of the Groove MIDI Dataset")
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with tqdm(total=total, unit="setting") as progress:
                 won = {name: sweep.search(name, progress) for name in names}
     except UserError as error:
-        print(f"python -m benchmarks.sweep: error: {error}", file=sys.stderr)
+        print(f"python -m benchmarks.studies.sweep: error: {error}", file=sys.stderr)
         return 2
     for name, settings in won.items():
         row = sweep.row(name, settings)

@@ -1,7 +1,7 @@
 """The leaderboard as one static page that opens from disk.
 
-Styles, scripts and data stand inside index.html; only clips (`benchmarks.clips`) lie beside it
-and are loaded when one is chosen. The data is JSON in a script element, with every character
+Styles, scripts and data stand inside index.html; only clips (`benchmarks.report.clips`) lie beside
+it and are loaded when one is chosen. The data is JSON in a script element, with every character
 escaped that could end it; the page's scripts put names into the document as text only.
 """
 
@@ -16,12 +16,12 @@ from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
-from benchmarks import tables
-from benchmarks.board import GROUPS, METRICS, Board, Row, group_of
-from benchmarks.clips import Clip
 from benchmarks.records import SystemRecord
-from benchmarks.results import Results
-from benchmarks.statistics import Estimate, Summary
+from benchmarks.report import tables
+from benchmarks.report.board import GROUPS, METRICS, Board, Row, group_of
+from benchmarks.report.clips import Clip
+from benchmarks.report.results import Results
+from benchmarks.report.statistics import Estimate, Summary
 from stemgmd_build.taxonomy import STEM_ABBREVIATIONS, STEMS
 
 TITLE: Final = "Drum stem separation: the leaderboard"
@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 
 def _part(name: str) -> str:
-    return (files("benchmarks") / name).read_text("utf-8").rstrip()
+    return (files("benchmarks.report") / name).read_text("utf-8").rstrip()
 
 
 def _system(system: SystemRecord) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 from scipy import fft, ndimage
 
-from benchmarks.metrics import Floats, as_audio_pair
+from benchmarks.scores.metrics import Floats, as_audio_pair
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 WINDOW_SEC: Final = 0.05

@@ -1,0 +1,1 @@
+"""Metrics: arrays in, decibels out. Nothing here knows of tracks, systems or files."""

@@ -1,0 +1,1 @@
+"""Speed comparisons, side by side in one run: what `make bench` runs."""

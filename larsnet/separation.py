@@ -149,15 +149,18 @@ def separate_blocks(
         UserError: samples that are not finite (with the time), memory that does not suffice.
     """
     heard = _Heard(blocks, sample_rate, keep=exact_sum)
-    pairs = (torch.from_numpy(_to_pairs(block)) for block in heard)
     n_channels = 0
 
     def flat(batches: Iterable[Tensor]) -> Iterator[Block]:
         for batch in batches:
             yield batch.flatten(0, -2).numpy()
 
-    at_44100 = resampled(flat(pairs), sample_rate, SAMPLE_RATE)
-    chunks = (torch.from_numpy(_split_rows(block, 2)) for block in at_44100)
+    at_44100 = resampled(map(_even, heard), sample_rate, SAMPLE_RATE)
+    # torch warns of arrays that cannot be written to, though nobody writes to them
+    chunks = (
+        torch.from_numpy(np.require(_split_rows(block, 2), requirements=("C", "W")))
+        for block in at_44100
+    )
     stems_flat = resampled(flat(separator.stream(chunks)), SAMPLE_RATE, sample_rate)
     n_stems, n_sent = len(separator.config.stems), 0
     for block in stems_flat:
@@ -220,10 +223,9 @@ def _frames_first(frames: NDArray[np.float32], n_channels: int) -> Block:
     return np.ascontiguousarray(frames.reshape(-1, n_channels).T)
 
 
-def _to_pairs(block: Block) -> NDArray[np.float32]:
-    """(channels, samples) as (pairs, 2, samples); an odd last channel is its own partner."""
-    even = np.concatenate((block, block[-1:])) if len(block) % 2 else block
-    return _split_rows(np.ascontiguousarray(even), 2)
+def _even(block: Block) -> Block:
+    """(channels, samples) with an even number of channels; an odd last one is its own partner."""
+    return np.concatenate((block, block[-1:])) if len(block) % 2 else block
 
 
 def _split_rows(block: Block, *sizes: int) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 libraries=(libfluidsynth3)
 browser=(chromium chromium-driver) # for the leaderboard page's own test alone
-ffmpeg=(ffmpeg) # its libraries, for the tests that let Hugging Face datasets decode
+ffmpeg=(ffmpeg) # recordings that libsndfile does not read, and the tests of Hugging Face datasets
 soundfonts=(timgm6mb-soundfont avldrums.lv2-soundfont fluid-soundfont-gm
   musescore-general-soundfont opl3-soundfont csound-soundfont hydrogen-drumkits hydrogen-data)
 
@@ -51,9 +51,13 @@ install_packages() {
 explain_packages() {
   cat >&2 <<EOF
 setup: FluidSynth and the drum kits are not installed from here (that needs apt and root). By hand:
-  Debian, Ubuntu: sudo apt-get install --no-install-recommends ${libraries[*]} ${soundfonts[*]} ${browser[*]}
+  Debian, Ubuntu: sudo apt-get install --no-install-recommends ${libraries[*]} ${soundfonts[*]}
   macOS:          brew install fluid-synth
   Fedora:         sudo dnf install fluidsynth-libs
+For recordings that libsndfile does not read (m4a, video) ffmpeg; for all tests ffmpeg and Chromium:
+  Debian, Ubuntu: sudo apt-get install --no-install-recommends ${ffmpeg[*]} ${browser[*]}
+  macOS:          brew install ffmpeg && brew install --cask chromium chromedriver
+  Fedora:         sudo dnf install ffmpeg-free chromium chromedriver
 Drum kits need no root: .venv/bin/stemgmd kits fetch (--mirror URL of a Debian mirror where there
 is no apt). Going on with what is here; one kit comes with pretty_midi.
 EOF

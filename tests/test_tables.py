@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 from small_results import KITS, SHAPES, records, systems, write_results
 
 from benchmarks.records import RECORDS, SYSTEMS, to_line
 from benchmarks.report.board import HEADLINE, METRICS, Board, group_of, make_boards
 from benchmarks.report.markup import latex, markdown, to_latex, to_markdown
+from benchmarks.report.picture import board_figure, draw_board
 from benchmarks.report.results import Results, read_results
 from benchmarks.report.tables import Table, describe_data, make_tables, number, published_table
 from benchmarks.report.tidy import averages_csv, comparisons_csv
@@ -274,3 +276,29 @@ def test_every_stem_of_the_taxonomy_has_its_column(boards: tuple[Board, ...]) ->
         assert set(row.summaries[HEADLINE.id].stems) == set(STEMS)
         for kit in row.kits.values():
             assert set(kit) == {"all", *STEMS}
+
+
+def test_the_picture_shows_every_system_where_the_table_has_it(boards: tuple[Board, ...]) -> None:
+    (axes,) = board_figure(boards[0]).axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [row.system.name for row in reversed(boards[0].rows)]
+    low, high = axes.get_xlim()
+    for place, row in enumerate(reversed(boards[0].rows)):
+        summary = row.summaries[HEADLINE.id]
+        (bar,) = (line for line in axes.lines if list(line.get_ydata()) == [place, place])
+        assert list(bar.get_xdata()) == [summary.pooled.low, summary.pooled.high]
+        marks = [(line.get_xdata()[0], line.get_marker()) for line in axes.lines
+                 if list(line.get_ydata()) == [place]]  # fmt: skip
+        assert (summary.pooled.value, "D") in marks
+        assert len(marks) == 1 + len(summary.stems)
+        for stem in summary.stems.values():
+            assert ((stem.value, "o") in marks) or stem.value < low
+        assert all(low < x < high for x, _ in marks)
+
+
+def test_the_picture_is_written_whole(boards: tuple[Board, ...], tmp_path: Path) -> None:
+    draw_board(boards[0], tmp_path / "new" / "board.png")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["board.png"]
+    with Image.open(tmp_path / "new" / "board.png") as image:
+        assert image.width > 1000
+        assert len(image.convert("RGB").getcolors(1 << 24) or []) > 20

@@ -16,12 +16,14 @@ from benchmarks.report.board import HEADLINE, Board, make_boards
 from benchmarks.report.clips import Clip, clip_script, find_clips
 from benchmarks.report.markup import to_latex, to_markdown
 from benchmarks.report.page import TITLE, clip_file, make_page
+from benchmarks.report.picture import draw_board
 from benchmarks.report.results import Results, read_results
 from benchmarks.report.tables import make_tables, number
 from benchmarks.report.tidy import averages_csv, comparisons_csv
 from stemgmd_build.errors import UserError
 
 PAGE: Final = "index.html"
+PICTURE: Final = "leaderboard.png"
 
 EPILOG: Final = """\
 examples:
@@ -58,12 +60,12 @@ def main(options: argparse.Namespace) -> int:
     for board in boards:
         print(f"pooled nSDR, dB, on {board.view} kits ({board.n_clips} clips):")
         print("\n".join(_lines(board)))
-    print(f"open {out / PAGE}; tables: {out / 'leaderboard.md'}")
+    print(f"open {out / PAGE}; tables: {out / 'leaderboard.md'}; picture: {out / PICTURE}")
     return 0
 
 
 def write_report(results: Results, out: Path, *, audio: bool = True) -> tuple[Board, ...]:
-    """Write page, tables and clips into a folder, each file whole or not at all.
+    """Write page, tables, picture and clips into a folder, each file whole or not at all.
 
     Raises UserError where records or clips do not allow it, or the folder cannot be written.
     """
@@ -76,6 +78,7 @@ def write_report(results: Results, out: Path, *, audio: bool = True) -> tuple[Bo
         _write(out / "leaderboard.tex", to_latex(tables))
         _write(out / "leaderboard.csv", averages_csv(boards))
         _write(out / "comparisons.csv", comparisons_csv(boards))
+        draw_board(boards[0], out / PICTURE)
         for clip in tqdm(found, desc="clips", unit="clip", disable=not found, leave=False):
             _write(out / clip_file(clip), clip_script(clip, list(dict.fromkeys(ids))))
         _write(out / PAGE, make_page(results, boards, found))

@@ -31,9 +31,10 @@ from tqdm import tqdm
 
 from baselines.settings import SETTINGS, Recipe
 from baselines.templates import Templates, learn_templates
-from stemgmd_build.bank import Bank, load_bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit, available, select_kits
+from stemgmd_build.files import write_whole
+from stemgmd_build.kits.catalogue import Kit, available, select_kits
+from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, STEM_OF_PIECE, STEMS
 
 FORMAT: Final = 1
@@ -100,12 +101,9 @@ def save(path: Path, banks: Sequence[Bank], recipes: Sequence[Recipe]) -> None:
     }
     data = io.BytesIO()
     np.savez_compressed(data, facts=np.array(json.dumps(facts)), **arrays)
-    scratch = path.with_name(f".{path.name}.partial")
     try:
-        scratch.write_bytes(data.getvalue())
-        os.replace(scratch, path)
+        write_whole(path, data.getvalue())
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 

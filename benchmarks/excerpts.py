@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.records import AUDIO
 from benchmarks.tracks import LoadedTrack, Track, load
+from stemgmd_build.files import write_whole
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
 EXCERPT_SEC: Final = 8.0
@@ -86,17 +86,7 @@ def write_audio(path: Path, audio: NDArray[np.floating]) -> None:
     encoded = io.BytesIO()
     kind = path.suffix.removeprefix(".").upper()
     soundfile.write(encoded, np.clip(audio.T, -1, 1), SAMPLE_RATE, "PCM_16", format=kind)
-    _write_whole(path, encoded.getvalue())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        scratch.write_bytes(data)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(path, encoded.getvalue())
 
 
 def has_excerpt(root: Path, track: Track, name: str) -> bool:
@@ -125,7 +115,7 @@ def write_index(root: Path, clips: Sequence[Track]) -> None:
         }
     if new:
         text = json.dumps({"clips": list(items.values())}, indent=2) + "\n"
-        _write_whole(root / AUDIO / INDEX, text.encode())
+        write_whole(root / AUDIO / INDEX, text)
 
 
 def _index(root: Path) -> list[dict[str, object]]:

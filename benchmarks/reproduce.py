@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from larsnet.config import tuples_of_lists
-from stemgmd_build import build
+from stemgmd_build.building import build
+from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import available, select_kits
-from stemgmd_build.manifest import write_whole
-from stemgmd_build.performances import Collection
-from stemgmd_build.tracks import RenderSettings
+from stemgmd_build.files import write_whole
+from stemgmd_build.kits.catalogue import available, select_kits
+from stemgmd_build.performances.collection import Collection
 
 SIZES: Final = Path(__file__).parent / "sizes"
 SHIPPED: Final = "shipped"

@@ -41,10 +41,11 @@ from benchmarks.records import (
 )
 from benchmarks.scoring import ReadyTrack, check_estimate, inputs_for, score_estimate
 from benchmarks.tracks import LoadedTrack, Track, load
+from stemgmd_build.building.workers import DISK_FULL, prepare_worker
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import read_score
+from stemgmd_build.files import write_whole
+from stemgmd_build.performances.collection import read_score
 from stemgmd_build.taxonomy import STEM_OF_NOTE, STEMS
-from stemgmd_build.workers import DISK_FULL, prepare_worker
 
 _LOCK: Final = ".lock"
 _KEEP_MEMORY: Final = {
@@ -358,6 +359,4 @@ def _add_seconds(root: Path, seconds: float, n_workers: int) -> None:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", "utf-8")
-    os.replace(scratch, path)
+    write_whole(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build import manifest
 from stemgmd_build.audio import FULL_SCALE, ClippingError, read_pcm
-from stemgmd_build.bank import Bank, load_bank
+from stemgmd_build.building import manifest
+from stemgmd_build.building.manifest import FileRecord
+from stemgmd_build.building.tracks import RenderSettings, exact_sum, pcm_blocks
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
-from stemgmd_build.gain import kit_gain
-from stemgmd_build.kits import Kit, available, select_kits, with_gain
-from stemgmd_build.manifest import FileRecord
-from stemgmd_build.performances import Collection, Score, read_score
-from stemgmd_build.render import RENDERER_VERSION, schedule, strikes_of
+from stemgmd_build.kits.catalogue import Kit, available, select_kits, with_gain
+from stemgmd_build.performances.collection import Collection, Score, read_score
+from stemgmd_build.rendering.bank import Bank, load_bank
+from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.render import RENDERER_VERSION, schedule, strikes_of
 from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
-from stemgmd_build.tracks import RenderSettings, exact_sum, pcm_blocks
 
 Audio = NDArray[np.float32]
 

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +24,7 @@ from torch import Tensor
 from larsnet.config import LarsnetConfig, config_from_dict, config_to_dict
 from larsnet.model import LarsNet
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import write_whole
 
 FORMAT: Final = "larsnet-1"
 _MAX_PARAMETERS: Final = 500_000_000
@@ -66,22 +64,16 @@ def save_checkpoint(
         "notes": json.dumps(dict(notes or {}), sort_keys=True),
         "sha256": digest,
     }
-    write_whole(path, save(tensors, metadata=header))
+    write_told(path, save(tensors, metadata=header))
     return digest
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_told(path: Path, data: bytes) -> None:
     """All of the file or nothing. Raises UserError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        write_whole(path, data)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def read_info(path: Path) -> CheckpointInfo:

@@ -22,7 +22,7 @@ from larsnet.segments import Player
 from larsnet.training_config import train_config
 from larsnet.validation import load_banks, validate, validation_segments
 from stemgmd_build.errors import UserError
-from stemgmd_build.gmd import find_collection
+from stemgmd_build.performances.gmd import find_collection
 
 MAX_LOSS_DB: Final = 0.05
 

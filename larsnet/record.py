@@ -19,6 +19,7 @@ from larsnet.model import LarsNet
 from larsnet.runs import Progress, Table, save_state
 from larsnet.training_config import TrainConfig, as_values
 from larsnet.validation import Score
+from stemgmd_build.files import whole
 
 _SMOOTH_STEPS: Final = 50
 
@@ -164,11 +165,9 @@ def draw_curves(folder: Path) -> Path:
     below.legend(ncols=3)
     for axes in (above, below):
         axes.grid(alpha=0.3)
-    path = folder / "curves.png"
-    partial = path.with_name(".curves.part.png")
-    figure.savefig(partial, dpi=120)
-    partial.replace(path)
-    return path
+    with whole(folder / "curves.png") as part:
+        figure.savefig(part, dpi=120, format="png")
+    return folder / "curves.png"
 
 
 def _columns(path: Path) -> dict[str, list[float]]:

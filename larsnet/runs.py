@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from larsnet.checkpoint import load_exactly, write_whole
+from larsnet.checkpoint import load_exactly, write_told
 from larsnet.model import LarsNet
 from larsnet.training_config import TrainConfig, as_values
 from stemgmd_build.errors import UserError
@@ -71,7 +71,7 @@ def save_state(
         "best": repr(progress.best),
         "seconds": repr(progress.seconds),
     }
-    write_whole(folder / "state.safetensors", save(tensors, metadata=header))
+    write_told(folder / "state.safetensors", save(tensors, metadata=header))
 
 
 def resume(
@@ -144,7 +144,7 @@ class Table:
                         if int(row["step"]) <= last_step:
                             rows.append([row[column] for column in columns])
         lines = [",".join(map(str, row)) for row in (self._columns, *rows)]
-        write_whole(path, ("\n".join(lines) + "\n").encode())
+        write_told(path, ("\n".join(lines) + "\n").encode())
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append rows, in one write."""

@@ -30,10 +30,10 @@ from larsnet.augment import (
     stretched_length,
     swap_channels,
 )
-from stemgmd_build.bank import Bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import Collection
-from stemgmd_build.render import CHOKE_DECAY, FIVE_ROWS, Strikes, schedule, strikes_of
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.rendering.bank import Bank
+from stemgmd_build.rendering.render import CHOKE_DECAY, FIVE_ROWS, Strikes, schedule, strikes_of
 from stemgmd_build.taxonomy import STEMS
 
 CHANNELS: Final = 2

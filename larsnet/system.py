@@ -44,7 +44,7 @@ class LarsnetSystem:
 
 def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> System:
     """The packaged weights. Raises UserError where they or the device are not there."""
-    from stemgmd_build.kits import select_kits
+    from stemgmd_build.kits.catalogue import select_kits
 
     path = default_weights()
     packaged, model = read_info(path), load_checkpoint(path)

@@ -32,8 +32,8 @@ from larsnet.segments import Plan, Player, Segments, read_segments
 from larsnet.training_config import TrainConfig
 from larsnet.validation import Score, load_banks, validate, validation_segments
 from stemgmd_build.errors import UserError
-from stemgmd_build.gmd import find_collection
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.performances.gmd import find_collection
 
 LOG_EVERY: Final = 25
 

@@ -19,10 +19,10 @@ from larsnet.distributed import Team
 from larsnet.model import LarsNet
 from larsnet.segments import Plan, Player, Segments, read_segments
 from larsnet.training_config import TrainConfig
-from stemgmd_build.bank import Bank, load_bank
-from stemgmd_build.gain import kit_gain
-from stemgmd_build.kits import select_kits, with_gain
-from stemgmd_build.performances import Collection
+from stemgmd_build.kits.catalogue import select_kits, with_gain
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.rendering.bank import Bank, load_bank
+from stemgmd_build.rendering.gain import kit_gain
 
 _EPSILON: Final = 1e-7
 _OTHER_SEED: Final = 1_000_003

@@ -17,14 +17,14 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build import manifest
 from stemgmd_build.audio import FULL_SCALE, read_pcm
-from stemgmd_build.bank import Bank, load_bank
+from stemgmd_build.building import manifest
 from stemgmd_build.errors import UserError
-from stemgmd_build.gain import kit_gain
-from stemgmd_build.gmd import find_collection
-from stemgmd_build.kits import select_kits, with_gain
-from stemgmd_build.render import (
+from stemgmd_build.kits.catalogue import select_kits, with_gain
+from stemgmd_build.performances.gmd import find_collection
+from stemgmd_build.rendering.bank import Bank, load_bank
+from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.render import (
     FIVE_ROWS,
     NINE_ROWS,
     Articulations,

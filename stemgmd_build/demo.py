@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from stemgmd_build import build, gmd
 from stemgmd_build.audio import FULL_SCALE, read_pcm
+from stemgmd_build.building import build
+from stemgmd_build.building.manifest import track_folder
+from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit, available, catalogue, select_kits
-from stemgmd_build.manifest import track_folder
-from stemgmd_build.performances import Collection, Performance
+from stemgmd_build.kits.catalogue import Kit, available, catalogue, select_kits
+from stemgmd_build.performances import gmd
+from stemgmd_build.performances.collection import Collection, Performance
 from stemgmd_build.plots import overview
 from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, SAMPLE_RATE
-from stemgmd_build.tracks import RenderSettings
 from stemgmd_build.verify import verify
 
 _N_TRACKS = 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build.bank import Bank
+from stemgmd_build.files import whole
+from stemgmd_build.rendering.bank import Bank
 from stemgmd_build.taxonomy import (
     ARTICULATIONS,
     PIECE_OF_NOTE,
@@ -39,10 +39,8 @@ def _figure(width: float, height: float, n_rows: int, n_columns: int, **options:
 def _save(figure: Any, path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    figure.savefig(scratch, dpi=110, format=path.suffix[1:])
-    os.replace(scratch, path)
+    with whole(path) as part:
+        figure.savefig(part, dpi=110, format=path.suffix[1:])
     plt.close(figure)
 
 

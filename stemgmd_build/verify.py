@@ -16,13 +16,13 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stemgmd_build import manifest
+from stemgmd_build.building import manifest
+from stemgmd_build.building.manifest import FileRecord, track_folder
+from stemgmd_build.building.tracks import RenderSettings
+from stemgmd_build.building.workers import prepare_worker
 from stemgmd_build.errors import UserError
-from stemgmd_build.manifest import FileRecord, track_folder
-from stemgmd_build.shard_index import INDEX, SHARDS, verify_beside, verify_shards
+from stemgmd_build.hosting.shard_index import INDEX, SHARDS, verify_beside, verify_shards
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEM_OF_PIECE, STEMS
-from stemgmd_build.tracks import RenderSettings
-from stemgmd_build.workers import prepare_worker
 
 _BLOCK_SAMPLES: Final = 1 << 19
 _FULL_SCALE_RUN: Final = 3

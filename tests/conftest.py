@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stemgmd_build.grooves import write_grooves
-from stemgmd_build.performances import Collection, read_collection
+from stemgmd_build.performances.collection import Collection, read_collection
+from stemgmd_build.performances.grooves import write_grooves
 
 # A suite in the background of a plain shell ignores Ctrl-C, and so would every process it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

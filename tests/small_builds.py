@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 
 from stemgmd_build import cli
-from stemgmd_build.performances import COLUMNS, Collection, Performance, read_collection
+from stemgmd_build.performances.collection import COLUMNS, Collection, Performance, read_collection
 
 KIT = "timgm6mb-pretty-midi"
 """A kit of the catalogue that is at hand wherever the project is installed."""

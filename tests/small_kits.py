@@ -11,8 +11,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from stemgmd_build.kits import GENERAL_MIDI, Kit, catalogue, find_kit, locate
-from stemgmd_build.performances import Hit, Score
+from stemgmd_build.kits.catalogue import GENERAL_MIDI, Kit, catalogue, find_kit, locate
+from stemgmd_build.performances.collection import Hit, Score
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, PIECES
 
 WHEEL_KIT = "timgm6mb-pretty-midi"

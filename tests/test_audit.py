@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from small_kits import HERE, Layered, drum_sounds, noise, ping, write_kit
 
-from stemgmd_build.audit import (
+from stemgmd_build.auditing.audit import (
     audit,
     audit_kit,
     find_shared,
@@ -20,8 +20,8 @@ from stemgmd_build.audit import (
     onset_sec,
     pitch_hz,
 )
-from stemgmd_build.bank import load_bank
-from stemgmd_build.kits import Kit, own_kit, with_gain
+from stemgmd_build.kits.catalogue import Kit, own_kit, with_gain
+from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE
 
 USUAL_CACHE = os.environ.get("STEMGMD_CACHE")

@@ -20,9 +20,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_kits import HERE, WHEEL_KIT, Layered, drum_sounds, noise, ping, write_kit
 
-from stemgmd_build.bank import FLOOR_DB, Bank, _digest, find_layers, load_bank, make_bank, ring
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit, Sound, find_kit, own_kit, source_hash
+from stemgmd_build.kits.catalogue import Kit, Sound, find_kit, own_kit, source_hash
+from stemgmd_build.rendering.bank import (
+    FLOOR_DB,
+    Bank,
+    _digest,
+    find_layers,
+    load_bank,
+    make_bank,
+    ring,
+)
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES
 
 SNARE = ARTICULATIONS.index("snare")
@@ -314,7 +322,7 @@ def _samplers() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.Error):
-            if "stemgmd_build.bank" in child.cmdline():
+            if "stemgmd_build.rendering.bank" in child.cmdline():
                 found.append(child)
     return found
 
@@ -330,9 +338,9 @@ def test_a_bank_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 _LOAD: str = (
-    "import sys; from pathlib import Path; from stemgmd_build.bank import load_bank; "
+    "import sys; from pathlib import Path; from stemgmd_build.rendering.bank import load_bank; "
     # Without a guard of its main part, as a user's script may be.
-    "from stemgmd_build.kits import own_kit; "
+    "from stemgmd_build.kits.catalogue import own_kit; "
     "print(load_bank(own_kit(Path(sys.argv[1]))).samples.sum())"
 )
 

@@ -19,7 +19,7 @@ import soundfile
 from small_builds import KIT, command, error_line, shortest, stemgmd, stemgmd_here, write_collection
 
 from benchmarks.records import StemRecord, read_records
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances.collection import Collection
 
 SYSTEM = """
 import time

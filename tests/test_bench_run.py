@@ -24,7 +24,7 @@ from small_builds import (
 )
 
 from benchmarks.records import METRICS_VERSION, StemRecord, latest, read_records
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import STEMS
 
 SYSTEMS = ("mixture", "ideal-ratio", "nmf-fixed")

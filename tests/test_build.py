@@ -21,13 +21,13 @@ from small_builds import (
     write_noise_kit,
 )
 
-from stemgmd_build import build, manifest
 from stemgmd_build.audio import read_pcm
+from stemgmd_build.building import build, manifest
+from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit, select_kits
-from stemgmd_build.performances import Collection
+from stemgmd_build.kits.catalogue import Kit, select_kits
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
-from stemgmd_build.tracks import RenderSettings
 from stemgmd_build.verify import verify
 
 
@@ -228,7 +228,7 @@ def test_licences_and_settings_name_just_the_kits_used(
     root = tmp_path / "one"
     plan = build.make_plan(root, few, chosen, kits, RenderSettings())
     root.mkdir()
-    manifest.write_whole(root / "dataset.json", json.dumps(plan.settings))
+    manifest.write_recorded(root / "dataset.json", json.dumps(plan.settings))
     build_into(root, few, kits[1:], limit=1)
     assert named(root) == {kits[1].id}
     assert few.licence in (root / "LICENSES.md").read_text()

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from small_builds import KIT, shortest, write_collection, write_noise_kit
 from torch.utils.data import DataLoader
 
-from stemgmd_build import build, manifest
 from stemgmd_build.audio import read_pcm
+from stemgmd_build.building import build, manifest
+from stemgmd_build.building.tracks import RenderSettings, StemChoice
 from stemgmd_build.dataset import RenderedStemGMD, StemGMD, _Cut
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import select_kits
-from stemgmd_build.performances import Collection
+from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, STEMS
-from stemgmd_build.tracks import RenderSettings, StemChoice
 
 SEGMENT_SEC = 1.3
 HOP_SEC = 0.7

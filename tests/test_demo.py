@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 from small_builds import error_line, stemgmd, write_collection
 
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.verify import verify
 
 

@@ -27,7 +27,7 @@ import soundfile
 
 from stemgmd_build import cli
 from stemgmd_build.dataset import RenderedStemGMD
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances.collection import Collection
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))

@@ -14,7 +14,7 @@ from baselines.system import SystemInfo
 from benchmarks.estimates import LAYOUTS, EstimateFolder, parse_map
 from benchmarks.tracks import Track, load, rendered_tracks
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import STEMS
 
 INFO = SystemInfo("mine", "mine", ("mixture",), "1", "nothing", 0, "MIT", "")

@@ -31,8 +31,8 @@ from small_builds import (
     write_noise_kit,
 )
 
-from stemgmd_build import manifest
-from stemgmd_build.performances import Collection
+from stemgmd_build.building import manifest
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.verify import verify
 
 N_KILLS = 20

@@ -10,12 +10,12 @@ import pytest
 from small_builds import shortest, write_collection
 from small_kits import HERE, WHEEL_KIT, drum_sounds, score, write_kit
 
-from stemgmd_build.bank import Bank, load_bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.gain import PEAK_TARGET, kit_gain, loudest_sample, measure_gain
-from stemgmd_build.kits import Kit, find_kit, own_kit
-from stemgmd_build.performances import Collection
-from stemgmd_build.render import FIVE_ROWS, Strikes, render, schedule, strikes_of
+from stemgmd_build.kits.catalogue import Kit, find_kit, own_kit
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.rendering.bank import Bank, load_bank
+from stemgmd_build.rendering.gain import PEAK_TARGET, kit_gain, loudest_sample, measure_gain
+from stemgmd_build.rendering.render import FIVE_ROWS, Strikes, render, schedule, strikes_of
 from stemgmd_build.taxonomy import STEMS
 
 N_PERFORMANCES = 16

@@ -1,4 +1,4 @@
-"""stemgmd_build.gmd, archives and the `stemgmd gmd` command."""
+"""stemgmd_build.performances.gmd, archives and the `stemgmd gmd` command."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stemgmd_build import gmd
-from stemgmd_build.archives import unpack_zip
 from stemgmd_build.cli import main
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances import gmd
+from stemgmd_build.performances.archives import unpack_zip
+from stemgmd_build.performances.collection import Collection
 
 MOST_BYTES = 1 << 20
 
@@ -202,7 +202,7 @@ def test_an_archive_without_an_index_leaves_nothing_behind(
 
 _FETCH_ON_A_FULL_DISK = """
 import resource, sys
-from stemgmd_build import gmd
+from stemgmd_build.performances import gmd
 from stemgmd_build.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 try:

@@ -1,4 +1,4 @@
-"""stemgmd_build.grooves and drummer: the built-in performances."""
+"""stemgmd_build.performances.grooves and drummer: the built-in performances."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from stemgmd_build.drummer import play
 from stemgmd_build.errors import UserError
-from stemgmd_build.grooves import _takes, cached_grooves, groove_files, write_grooves
-from stemgmd_build.performances import SPLIT_CHOICES, Collection, Score
+from stemgmd_build.performances.collection import SPLIT_CHOICES, Collection, Score
+from stemgmd_build.performances.drummer import play
+from stemgmd_build.performances.grooves import _takes, cached_grooves, groove_files, write_grooves
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, ARTICULATIONS, PIECE_OF_NOTE, PIECES
 
 _PRINT_DIGEST = """
 import hashlib
-from stemgmd_build.grooves import groove_files
+from stemgmd_build.performances.grooves import groove_files
 print(hashlib.sha256(repr(sorted(groove_files().items())).encode()).hexdigest())
 """
 

@@ -16,15 +16,15 @@ import pytest
 import soundfile
 from small_builds import hashes, shortest, write_collection, write_noise_kit
 
-from stemgmd_build import build, hosting, manifest
 from stemgmd_build.audio import read_pcm
+from stemgmd_build.building import build, formats, manifest
+from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit, select_kits
-from stemgmd_build.mirdata_loader import Dataset, load_onsets, read_index
-from stemgmd_build.performances import Collection
-from stemgmd_build.shards import write_shards
+from stemgmd_build.hosting.mirdata_loader import Dataset, load_onsets, read_index
+from stemgmd_build.hosting.shards import write_shards
+from stemgmd_build.kits.catalogue import Kit, select_kits
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE
-from stemgmd_build.tracks import RenderSettings
 from stemgmd_build.verify import verify
 
 try:
@@ -150,7 +150,7 @@ def test_audiofolder_named_outright_takes_one_split_of_a_folder_without_its_card
     dataset: Path, tmp_path: Path
 ) -> None:
     (dataset / "README.md").unlink()
-    table = hosting.table_name("validation")
+    table = formats.table_name("validation")
     part = datasets.load_dataset(
         "audiofolder",
         data_dir=str(dataset),
@@ -179,7 +179,7 @@ def test_the_shards_load_as_webdataset_with_their_splits(built: Path, tmp_path: 
 def test_without_ffmpeg_the_tables_load_as_json_and_soundfile_reads_the_paths(
     built: Path, tmp_path: Path
 ) -> None:
-    tables = {s: str(built / hosting.table_name(s)) for s in ("train", "validation", "test")}
+    tables = {s: str(built / formats.table_name(s)) for s in ("train", "validation", "test")}
     data = datasets.load_dataset("json", data_files=tables, cache_dir=str(tmp_path / "cache"))
     (row, *_) = rows_of(built, "test")
     example = next(e for e in data["test"] if e["track"] == f"{row['kit']}/{row['id']}")
@@ -275,7 +275,7 @@ def test_mirdata_knows_the_splits_terms_and_citation(
     ],
 )  # fmt: skip
 def test_a_hostile_or_damaged_index_is_one_line(dataset: Path, text: str) -> None:
-    path = dataset / hosting.MIRDATA_INDEX
+    path = dataset / formats.MIRDATA_INDEX
     path.write_text(text)
     for reader in (lambda: read_index(path), lambda: Dataset(dataset).load_tracks()):
         with pytest.raises(UserError, match=str(path)) as caught:
@@ -322,14 +322,14 @@ def test_the_files_do_not_depend_on_how_far_an_earlier_build_came(
 
 def table_paths(root: Path) -> Iterator[str]:
     for split in ("train", "validation", "test"):
-        for line in (root / hosting.table_name(split)).read_text().splitlines():
+        for line in (root / formats.table_name(split)).read_text().splitlines():
             yield from (v for k, v in json.loads(line).items() if k.endswith("_file_name"))
 
 
 def test_tables_and_index_list_every_audio_file_once(built: Path) -> None:
     audio = sorted(path.relative_to(built).as_posix() for path in built.glob("audio/**/*.flac"))
     assert sorted(table_paths(built)) == audio
-    index = json.loads((built / hosting.MIRDATA_INDEX).read_text())
+    index = json.loads((built / formats.MIRDATA_INDEX).read_text())
     listed = [path for files in index["tracks"].values() for path, _ in files.values()]
     assert sorted(path for path in listed if path.startswith("audio/")) == audio
     with (built / "metadata.csv").open(newline="") as file:

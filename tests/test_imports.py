@@ -44,6 +44,32 @@ def test_the_builder_needs_no_torch_to_start(path: Path) -> None:
         assert not heavy & {name.partition(".")[0] for name in imported(path)}
 
 
+LAYERS = (
+    "errors taxonomy paths files",
+    "audio download samplers",
+    "performances kits",
+    "rendering",
+    "building plots",
+    "auditing hosting dataset",
+    "verify",
+    "demo",
+    "commands cli",
+)
+
+
+@pytest.mark.parametrize("path", BUILDER, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_builders_folders_import_one_way(path: Path) -> None:
+    """From the top of the list down; folders of one line may know the one before in it."""
+    order = [name for line in LAYERS for name in line.split()]
+    own = path.relative_to(ROOT / "stemgmd_build").with_suffix("").parts[0]
+    if own == "__init__":
+        return
+    known = order[: order.index(own) + 1]
+    for name in imported(path):
+        package, _, rest = name.partition(".")
+        assert package != "stemgmd_build" or rest.partition(".")[0] in known, name
+
+
 @pytest.mark.parametrize("path", ["stemgmd_build/taxonomy.py", "benchmarks/scores/metrics.py"])
 def test_names_and_metrics_import_nothing_of_the_project(path: str) -> None:
     assert not {name.partition(".")[0] for name in imported(ROOT / path)} & set(ORDER)

@@ -12,7 +12,7 @@ import pytest
 from small_kits import HERE, WHEEL_KIT, drum_sounds, wheel_font, write_kit
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import (
+from stemgmd_build.kits.catalogue import (
     GENERAL_MIDI,
     Kit,
     Sound,

@@ -16,9 +16,9 @@ from small_kits import WHEEL_KIT
 
 from baselines import learn
 from baselines.settings import SETTINGS, Recipe
-from stemgmd_build.bank import Bank, load_bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import find_kit, select_kits
+from stemgmd_build.kits.catalogue import find_kit, select_kits
+from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import PIECES, STEM_OF_PIECE, STEMS
 
 LONG = Recipe(n_fft=2048, template_sec=0.1, n_variants=2)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.signal import freqz
 from small_kits import HERE, WHEEL_KIT
 
-from stemgmd_build.bank import load_bank
-from stemgmd_build.kits import Kit, find_kit
-from stemgmd_build.loudness import balance, gmd_velocities, loudness, piece_loudness
-from stemgmd_build.performances import Collection
+from stemgmd_build.auditing.loudness import balance, gmd_velocities, loudness, piece_loudness
+from stemgmd_build.kits.catalogue import Kit, find_kit
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, PIECE_OF_ARTICULATION, PIECES
 
 SHELF = ([1.53512485958697, -2.69169618940638, 1.19839281085285],

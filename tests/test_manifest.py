@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stemgmd_build import manifest
+from stemgmd_build.building import manifest
+from stemgmd_build.building.manifest import FileRecord, TrackRecord
 from stemgmd_build.errors import UserError
-from stemgmd_build.manifest import FileRecord, TrackRecord
-from stemgmd_build.performances import Performance
+from stemgmd_build.performances.collection import Performance
 from stemgmd_build.taxonomy import PIECES
 
 PERFORMANCE = Performance(
@@ -83,13 +83,13 @@ def test_a_row_has_every_column_in_order_and_counts_by_piece_and_stem() -> None:
 
 def test_metadata_is_read_back_as_written(tmp_path: Path) -> None:
     records = [record(tmp_path, kit) for kit in ("kit-a", "kit-b")]
-    manifest.write_whole(tmp_path / manifest.METADATA, manifest.metadata_text(records))
+    manifest.write_recorded(tmp_path / manifest.METADATA, manifest.metadata_text(records))
     assert manifest.read_metadata(tmp_path) == [one.row for one in records]
 
 
 def test_the_manifest_is_sorted_and_read_back_as_written(tmp_path: Path) -> None:
     files = [FileRecord(name, 3, "ab") for name in ("z", "a/b", "ä/c", "M")]
-    manifest.write_whole(tmp_path / manifest.MANIFEST, manifest.manifest_text(files))
+    manifest.write_recorded(tmp_path / manifest.MANIFEST, manifest.manifest_text(files))
     assert manifest.read_manifest(tmp_path) == {file.path: file for file in files}
     lines = (tmp_path / manifest.MANIFEST).read_text().splitlines()
     paths = [json.loads(line)["path"] for line in lines]
@@ -100,7 +100,7 @@ def test_the_manifest_is_sorted_and_read_back_as_written(tmp_path: Path) -> None
 
 
 def test_a_text_is_written_whole_and_its_hash_is_right(tmp_path: Path) -> None:
-    written = manifest.write_whole(tmp_path / "a.txt", "früh\n")
+    written = manifest.write_recorded(tmp_path / "a.txt", "früh\n")
     data = (tmp_path / "a.txt").read_bytes()
     assert written == FileRecord("a.txt", len(data), hashlib.sha256(data).hexdigest())
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
@@ -109,7 +109,7 @@ def test_a_text_is_written_whole_and_its_hash_is_right(tmp_path: Path) -> None:
 def test_a_text_that_cannot_be_put_in_its_place_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.txt" / "in the way").mkdir(parents=True)
     with pytest.raises(OSError) as caught:
-        manifest.write_whole(tmp_path / "a.txt", "text")
+        manifest.write_recorded(tmp_path / "a.txt", "text")
     assert caught.value.errno in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST)
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
@@ -166,8 +166,8 @@ def test_a_track_counts_only_with_all_its_files_at_their_size(tmp_path: Path) ->
 
 def test_finished_and_journaled_tracks_add_up(tmp_path: Path) -> None:
     old, new = record(tmp_path, "kit-a"), record(tmp_path, "kit-b")
-    manifest.write_whole(tmp_path / manifest.METADATA, manifest.metadata_text([old]))
-    manifest.write_whole(tmp_path / manifest.MANIFEST, manifest.manifest_text(old.files))
+    manifest.write_recorded(tmp_path / manifest.METADATA, manifest.metadata_text([old]))
+    manifest.write_recorded(tmp_path / manifest.MANIFEST, manifest.manifest_text(old.files))
     write_journal(tmp_path, new)
     assert manifest.finished_tracks(tmp_path) == {old.key: old, new.key: new}
 

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemgmd_build import deb as deb_module
-from stemgmd_build.deb import unpack_deb
 from stemgmd_build.errors import UserError
-from stemgmd_build.packages import MARKER, Package, fetch_package
+from stemgmd_build.kits import deb as deb_module
+from stemgmd_build.kits.deb import unpack_deb
+from stemgmd_build.kits.packages import MARKER, Package, fetch_package
 
 KIT = "usr/share/hydrogen/data/drumkits/My Kit"
 FONT = "usr/share/sounds/sf2/font.sf2"

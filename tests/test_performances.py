@@ -1,4 +1,4 @@
-"""stemgmd_build.performances and midi: what is read, and what is refused."""
+"""stemgmd_build.performances.collection and midi: what is read, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.midi import LARGEST_MIDI_BYTES, LONGEST_SEC
-from stemgmd_build.performances import (
+from stemgmd_build.performances.collection import (
     COLUMNS,
     SPLIT_CHOICES,
     Collection,
@@ -29,6 +28,7 @@ from stemgmd_build.performances import (
     read_collection,
     read_score,
 )
+from stemgmd_build.performances.midi import LARGEST_MIDI_BYTES, LONGEST_SEC
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, STEM_OF_NOTE, STEMS
 
 # reference.md, section 1: hits in GMD by note.

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_kits import WHEEL_KIT, Layered, drum_sounds, noise, score, write_kit
 
-from stemgmd_build.bank import Bank, load_bank
-from stemgmd_build.kits import find_kit, own_kit
-from stemgmd_build.performances import Collection
-from stemgmd_build.render import (
+from stemgmd_build.kits.catalogue import find_kit, own_kit
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.rendering.bank import Bank, load_bank
+from stemgmd_build.rendering.render import (
     FIVE_ROWS,
     LONGEST_TAIL_SAMPLES,
     NINE_ROWS,

@@ -11,8 +11,8 @@ from benchmarks.reproduce import SIZES, Experiment, load_experiment, remember
 from larsnet.separation import default_weights
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import select_kits
-from stemgmd_build.performances import Collection
+from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.performances.collection import Collection
 
 SMALL = f'split = "all"\nkits = ["{KIT}"]\nlimit = 2\nsystems = ["mixture", "larsnet-small"]\n'
 

@@ -16,7 +16,7 @@ from benchmarks.scores.onsets import score_onsets
 from benchmarks.scoring import ReadyTrack, inputs_for, score_estimate
 from benchmarks.tracks import load, rendered_tracks
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import STEMS
 
 

@@ -11,10 +11,10 @@ from small_kits import WHEEL_KIT, drum_sounds, write_kit
 
 from larsnet.augment import AugmentConfig
 from larsnet.segments import Plan, Player, Segments
-from stemgmd_build.bank import Bank, load_bank
-from stemgmd_build.kits import find_kit, own_kit
-from stemgmd_build.performances import Collection
-from stemgmd_build.render import FIVE_ROWS, Strikes, render, schedule, strikes_of
+from stemgmd_build.kits.catalogue import find_kit, own_kit
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.rendering.bank import Bank, load_bank
+from stemgmd_build.rendering.render import FIVE_ROWS, Strikes, render, schedule, strikes_of
 from stemgmd_build.taxonomy import ARTICULATIONS, STEMS
 
 N_SAMPLES = 60_000

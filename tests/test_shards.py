@@ -26,15 +26,16 @@ from small_builds import (
     write_noise_kit,
 )
 
-from stemgmd_build import build, manifest, shards
 from stemgmd_build.audio import read_pcm
+from stemgmd_build.building import build, manifest
+from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit, select_kits
-from stemgmd_build.performances import Collection
-from stemgmd_build.shard_index import read_index, verify_shards
-from stemgmd_build.shard_plan import parse_size, plan_shards
+from stemgmd_build.hosting import shards
+from stemgmd_build.hosting.shard_index import read_index, verify_shards
+from stemgmd_build.hosting.shard_plan import parse_size, plan_shards
+from stemgmd_build.kits.catalogue import Kit, select_kits
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE
-from stemgmd_build.tracks import RenderSettings
 from stemgmd_build.verify import verify
 
 SIZE = 1_500_000

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_kits import HERE, chunk_of, score, wheel_font, without_gains
 
-from stemgmd_build.bank import load_bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit, find_kit, own_kit, require
-from stemgmd_build.render import FADE_SAMPLES, render, schedule, strikes_of
+from stemgmd_build.kits.catalogue import Kit, find_kit, own_kit, require
+from stemgmd_build.rendering.bank import load_bank
+from stemgmd_build.rendering.render import FADE_SAMPLES, render, schedule, strikes_of
 from stemgmd_build.samplers.soundfont import (
     BLOCK,
     N_CHANNELS,

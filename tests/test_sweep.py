@@ -25,10 +25,10 @@ from benchmarks.studies.sweep_clips import (
     turn,
 )
 from benchmarks.studies.sweep_table import KNEE_DB, SLOWEST, Row, read_table, winner, write_table
-from stemgmd_build.bank import Bank, load_bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import available, find_kit, select_kits
-from stemgmd_build.performances import Collection
+from stemgmd_build.kits.catalogue import available, find_kit, select_kits
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEM_OF_PIECE, STEMS
 
 

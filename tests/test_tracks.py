@@ -9,13 +9,13 @@ import pytest
 from small_builds import KIT, shortest, write_collection, write_noise_kit
 
 from benchmarks.tracks import Track, built_tracks, load, rendered_tracks
-from stemgmd_build import build
 from stemgmd_build.audio import FULL_SCALE, read_pcm
+from stemgmd_build.building import build
+from stemgmd_build.building.tracks import RenderSettings, StemChoice
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import select_kits
-from stemgmd_build.performances import Collection
+from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES_OF_STEM, STEMS
-from stemgmd_build.tracks import RenderSettings, StemChoice
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from larsnet.pack import pack
 from larsnet.training_config import CONFIGS, load_config
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances.collection import Collection
 
 CONFIG = f"""
 seed = 1

@@ -11,7 +11,7 @@ from larsnet.augment import AugmentConfig
 from larsnet.config import LARSNET, LARSNET_SMALL
 from larsnet.training_config import CONFIGS, as_values, load_config, train_config
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import select_kits
+from stemgmd_build.kits.catalogue import select_kits
 
 PACKAGED = sorted(path.stem for path in CONFIGS.glob("*.toml"))
 

@@ -16,16 +16,16 @@ import soundfile
 from numpy.typing import NDArray
 from small_builds import KIT, error_line, hashes, shortest, stemgmd, write_collection
 
-from stemgmd_build import build, manifest
 from stemgmd_build.audio import read_pcm
+from stemgmd_build.building import build, manifest
+from stemgmd_build.building.manifest import FileRecord
+from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.commands.info import describe
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import select_kits
-from stemgmd_build.manifest import FileRecord
-from stemgmd_build.performances import Collection, read_collection
-from stemgmd_build.render import strikes_of
+from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.performances.collection import Collection, read_collection
+from stemgmd_build.rendering.render import strikes_of
 from stemgmd_build.taxonomy import PIECES, STEM_ABBREVIATIONS, STEMS
-from stemgmd_build.tracks import RenderSettings
 from stemgmd_build.verify import verify
 
 
@@ -73,7 +73,7 @@ def sign(root: Path, *paths: Path) -> None:
     for path in paths:
         name, data = path.relative_to(root).as_posix(), path.read_bytes()
         files[name] = FileRecord(name, len(data), hashlib.sha256(data).hexdigest())
-    manifest.write_whole(root / "manifest.jsonl", manifest.manifest_text(files.values()))
+    manifest.write_recorded(root / "manifest.jsonl", manifest.manifest_text(files.values()))
 
 
 def rewrite(path: Path, change: Callable[[NDArray[np.int16]], NDArray[np.int16]]) -> None:
@@ -164,7 +164,7 @@ def test_a_file_that_the_manifest_lacks_is_found(dataset: Path, folder: str) -> 
     path = file_of(dataset, folder)
     files = manifest.read_manifest(dataset)
     del files[path.relative_to(dataset).as_posix()]
-    manifest.write_whole(dataset / "manifest.jsonl", manifest.manifest_text(files.values()))
+    manifest.write_recorded(dataset / "manifest.jsonl", manifest.manifest_text(files.values()))
     assert set(faults(dataset)) == {f"{path.relative_to(dataset)}: not in the manifest"}
 
 
@@ -198,7 +198,7 @@ def test_stems_whose_sum_clips_are_found_where_no_mixture_is_written(dataset: Pa
     settings = manifest.read_settings(dataset)
     settings["render"]["mixture"] = False
     (dataset / "dataset.json").write_text(json.dumps(settings))
-    manifest.write_whole(dataset / "manifest.jsonl", manifest.manifest_text(files.values()))
+    manifest.write_recorded(dataset / "manifest.jsonl", manifest.manifest_text(files.values()))
     sign(dataset, dataset / "dataset.json")
     assert faults(dataset) == []
     path = file_of(dataset, "hihat_closed")

@@ -22,11 +22,11 @@ from small_builds import (
     write_noise_kit,
 )
 
-from stemgmd_build import build
-from stemgmd_build.kits import Kit, select_kits
-from stemgmd_build.performances import Collection
-from stemgmd_build.tracks import Job, RenderSettings
-from stemgmd_build.workers import Outcome, run_here
+from stemgmd_build.building import build
+from stemgmd_build.building.tracks import Job, RenderSettings
+from stemgmd_build.building.workers import Outcome, run_here
+from stemgmd_build.kits.catalogue import Kit, select_kits
+from stemgmd_build.performances.collection import Collection
 
 
 @pytest.fixture(scope="module")

@@ -131,14 +131,14 @@ def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
 
     split, kits = options.split.split(","), options.kits.split(",")
     if options.data:
-        from stemgmd_build.performances import SPLIT_CHOICES
+        from stemgmd_build.performances.collection import SPLIT_CHOICES
 
         for name in sorted(set(split) - set(SPLIT_CHOICES)):
             raise UserError(f"no split {name!r}: give one of {', '.join(SPLIT_CHOICES)}")
         tracks = built_tracks(options.data, split=split, kits=kits, limit=options.limit)
         source = "a built dataset"
     else:
-        from stemgmd_build.gmd import find_collection
+        from stemgmd_build.performances.gmd import find_collection
 
         collection = find_collection(options.gmd)
         tracks = rendered_tracks(collection, split=split, kits=kits, limit=options.limit)

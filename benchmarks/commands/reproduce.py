@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.reproduce import SHIPPED, SIZES, load_experiment, make_steps, remember
 from stemgmd_build import cli
-from stemgmd_build.gmd import find_collection
+from stemgmd_build.performances.gmd import find_collection
 
 _EPILOG = """\
 The sizes: demo (minutes), paper (the paper's 40 clips on ten kits), full (GMD's whole test split

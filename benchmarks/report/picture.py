@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.report.board import GROUPS, HEADLINE, Board, Group, Row
+from stemgmd_build.files import whole
 from stemgmd_build.plots import COLORS
 from stemgmd_build.taxonomy import STEMS
 
@@ -25,14 +25,8 @@ _LOWEST_DB: Final = -8.0  # what is worse than that is an arrow at the edge, and
 
 def draw_board(board: Board, path: Path) -> None:
     """Write :func:`board_figure` as PNG; it appears whole or not at all."""
-    figure = board_figure(board)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        figure.savefig(scratch, dpi=130, format="png")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with whole(path) as part:
+        board_figure(board).savefig(part, dpi=130, format="png")
 
 
 def board_figure(board: Board) -> Figure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ from benchmarks.report.results import Results, read_results
 from benchmarks.report.tables import make_tables, number
 from benchmarks.report.tidy import averages_csv, comparisons_csv
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import write_whole
 
 PAGE: Final = "index.html"
 PICTURE: Final = "leaderboard.png"
@@ -74,14 +74,14 @@ def write_report(results: Results, out: Path, *, audio: bool = True) -> tuple[Bo
     tables = make_tables(results, boards)
     ids = [row.system.system for board in boards for row in board.rows]
     try:
-        _write(out / "leaderboard.md", to_markdown(tables, TITLE))
-        _write(out / "leaderboard.tex", to_latex(tables))
-        _write(out / "leaderboard.csv", averages_csv(boards))
-        _write(out / "comparisons.csv", comparisons_csv(boards))
+        write_whole(out / "leaderboard.md", to_markdown(tables, TITLE))
+        write_whole(out / "leaderboard.tex", to_latex(tables))
+        write_whole(out / "leaderboard.csv", averages_csv(boards))
+        write_whole(out / "comparisons.csv", comparisons_csv(boards))
         draw_board(boards[0], out / PICTURE)
         for clip in tqdm(found, desc="clips", unit="clip", disable=not found, leave=False):
-            _write(out / clip_file(clip), clip_script(clip, list(dict.fromkeys(ids))))
-        _write(out / PAGE, make_page(results, boards, found))
+            write_whole(out / clip_file(clip), clip_script(clip, list(dict.fromkeys(ids))))
+        write_whole(out / PAGE, make_page(results, boards, found))
         _remove_old_clips(out, {out / clip_file(clip) for clip in found})
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
@@ -129,16 +129,6 @@ def _unique(found: Iterator[list[Clip]]) -> list[Clip]:
     for clip in (clip for some in found for clip in some):
         by_name.setdefault(clip.name, clip)
     return list(by_name.values())
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        scratch.write_text(text, "utf-8")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _remove_old_clips(out: Path, kept: set[Path]) -> None:

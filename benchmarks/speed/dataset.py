@@ -32,14 +32,14 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from stemgmd_build.audio import AudioFile, FileFormat, encoder_name, read_pcm
+from stemgmd_build.building.manifest import FileRecord
+from stemgmd_build.building.tracks import Job, RenderSettings, build_track
 from stemgmd_build.dataset import SEGMENT_SEC, RenderedStemGMD
-from stemgmd_build.gain import kit_gain
-from stemgmd_build.gmd import find_collection
-from stemgmd_build.kits import Kit, available, locate, select_kits, with_gain
-from stemgmd_build.manifest import FileRecord
-from stemgmd_build.performances import Collection, Performance
+from stemgmd_build.kits.catalogue import Kit, available, locate, select_kits, with_gain
+from stemgmd_build.performances.collection import Collection, Performance
+from stemgmd_build.performances.gmd import find_collection
+from stemgmd_build.rendering.gain import kit_gain
 from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, SAMPLE_RATE
-from stemgmd_build.tracks import Job, RenderSettings, build_track
 
 _N_SEGMENTS = 300
 _USUAL_KITS = ("fluidr3-standard", "timgm6mb-pretty-midi")

@@ -35,9 +35,9 @@ from baselines.templates import Templates
 from benchmarks.scores.metrics import nsdr_db, pool
 from benchmarks.studies.sweep_clips import Clip, clip_hash, make_clips
 from benchmarks.studies.sweep_table import TRIED, Row, read_table, winner, write_table
-from stemgmd_build.bank import Bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.gmd import find_collection
+from stemgmd_build.performances.gmd import find_collection
+from stemgmd_build.rendering.bank import Bank
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
 TABLE: Final = Path(__file__).with_name("sweep.csv")

@@ -16,12 +16,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build.bank import Bank, load_bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.gain import kit_gain
-from stemgmd_build.kits import with_gain
-from stemgmd_build.performances import Collection, Score
-from stemgmd_build.render import FIVE_ROWS, render, schedule, strikes_of
+from stemgmd_build.kits.catalogue import with_gain
+from stemgmd_build.performances.collection import Collection, Score
+from stemgmd_build.rendering.bank import Bank, load_bank
+from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.render import FIVE_ROWS, render, schedule, strikes_of
 from stemgmd_build.taxonomy import PIECE_OF_NOTE, SAMPLE_RATE, STEM_OF_NOTE, STEMS
 
 N_CLIPS: Final = 24

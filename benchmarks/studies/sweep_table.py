@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.manifest import write_whole
+from stemgmd_build.files import write_whole
 
 KNEE_DB: Final = 0.1
 KNEE_TIME: Final = 0.67

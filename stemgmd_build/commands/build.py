@@ -8,11 +8,13 @@ import os
 import sys
 from pathlib import Path
 
-from stemgmd_build import build, gmd, shards
+from stemgmd_build.building import build
+from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import available, select_kits
-from stemgmd_build.shard_plan import parse_size
-from stemgmd_build.tracks import RenderSettings
+from stemgmd_build.hosting import shards
+from stemgmd_build.hosting.shard_plan import parse_size
+from stemgmd_build.kits.catalogue import available, select_kits
+from stemgmd_build.performances import gmd
 
 _EPILOG = """\
 examples:

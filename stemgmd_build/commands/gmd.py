@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from stemgmd_build import gmd
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import Collection
+from stemgmd_build.performances import gmd
+from stemgmd_build.performances.collection import Collection
 
 _EPILOG: Final = """\
 examples:

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from stemgmd_build import manifest
+from stemgmd_build.building import manifest
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE, STEM_ABBREVIATIONS, STEMS
 

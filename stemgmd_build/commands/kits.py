@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit, available, catalogue, locate, select_kits
+from stemgmd_build.kits.catalogue import Kit, available, catalogue, locate, select_kits
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.taxonomy import PIECES
 
@@ -100,7 +100,7 @@ def _facts(kit: Kit) -> dict[str, Any]:
 
 
 def _fetch(kits: Sequence[Kit], options: argparse.Namespace) -> int:
-    from stemgmd_build.packages import fetch_package
+    from stemgmd_build.kits.packages import fetch_package
 
     wanted: dict[str, list[Kit]] = {}
     for kit in kits:
@@ -132,7 +132,7 @@ def _fetch(kits: Sequence[Kit], options: argparse.Namespace) -> int:
 
 
 def _audit(kits: Sequence[Kit], options: argparse.Namespace) -> int:
-    from stemgmd_build import audit
+    from stemgmd_build.auditing import audit
 
     here = available(kits)
     if not here:
@@ -196,7 +196,7 @@ def _print_audit(audits: Sequence[Any], shared: Sequence[Any]) -> None:
 
 
 def _preview(kits: Sequence[Kit], options: argparse.Namespace) -> int:
-    from stemgmd_build.preview import write_preview
+    from stemgmd_build.auditing.preview import write_preview
 
     for path in write_preview(available(kits), options.out):
         print(path)

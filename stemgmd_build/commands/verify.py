@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from stemgmd_build import manifest
+from stemgmd_build.building import manifest
 from stemgmd_build.verify import verify
 
 _EPILOG = """\

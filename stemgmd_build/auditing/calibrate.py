@@ -1,21 +1,20 @@
 """Measure every kit's gain over the whole of GMD and write it into catalogue.toml.
 
 For maintainers, after a kit was added or its map or gains changed:
-    python -m stemgmd_build.calibrate [KIT ...]
+    python -m stemgmd_build.auditing.calibrate [KIT ...]
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
-from stemgmd_build.bank import load_bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.gain import all_strikes, measure_gain
-from stemgmd_build.gmd import find_collection
-from stemgmd_build.kits import available, catalogue
-from stemgmd_build.manifest import write_whole
+from stemgmd_build.files import write_whole
+from stemgmd_build.kits.catalogue import CATALOGUE, available, catalogue
+from stemgmd_build.performances.gmd import find_collection
+from stemgmd_build.rendering.bank import load_bank
+from stemgmd_build.rendering.gain import all_strikes, measure_gain
 
 
 def set_gain(text: str, kit_id: str, gain: float) -> str:
@@ -34,7 +33,7 @@ def main(kit_ids: list[str]) -> None:
     if collection.source != "gmd" or len(collection.performances) != 1150:
         raise UserError(f"{collection.root} is not the whole of GMD; the gains are made for it")
     strikes = all_strikes(collection)
-    path = Path(__file__).with_name("catalogue.toml")
+    path = CATALOGUE
     for kit in available(catalogue()):
         if not kit_ids or kit.id in kit_ids:
             gain = measure_gain(load_bank(kit, gain=1.0), strikes)

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build.bank import Bank
+from stemgmd_build.rendering.bank import Bank
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, SAMPLE_RATE
 
 _BLOCK_SAMPLES: Final = round(0.4 * SAMPLE_RATE)
@@ -56,8 +56,8 @@ def loudness(samples: NDArray[np.float32]) -> float:
 @functools.cache
 def gmd_velocities() -> dict[str, tuple[int, ...]]:
     """Piece -> how often GMD plays it at each velocity 0..127."""
-    text = resources.files("stemgmd_build").joinpath("gmd_velocities.json").read_text("utf-8")
-    return {piece: tuple(counts) for piece, counts in json.loads(text).items()}
+    file = resources.files("stemgmd_build.auditing").joinpath("gmd_velocities.json")
+    return {piece: tuple(counts) for piece, counts in json.loads(file.read_text("utf-8")).items()}
 
 
 def piece_loudness(bank: Bank, piece: str) -> float:

@@ -18,14 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stemgmd_build import manifest
-from stemgmd_build.bank import Bank, load_bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit
-from stemgmd_build.midi import LARGEST_MIDI_BYTES, read_bytes
+from stemgmd_build.files import write_whole
+from stemgmd_build.kits.catalogue import Kit
 from stemgmd_build.paths import cache_folder
-from stemgmd_build.performances import Collection
-from stemgmd_build.render import FIVE_ROWS, Schedule, Strikes, render, schedule, strikes_of
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.performances.midi import LARGEST_MIDI_BYTES, read_bytes
+from stemgmd_build.rendering.bank import Bank, load_bank
+from stemgmd_build.rendering.render import (
+    FIVE_ROWS,
+    Schedule,
+    Strikes,
+    render,
+    schedule,
+    strikes_of,
+)
 from stemgmd_build.taxonomy import STEMS
 
 PEAK_TARGET: Final = 10 ** (-1 / 20)
@@ -55,8 +62,7 @@ def kit_gain(kit: Kit, collection: Collection) -> float:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged; delete it and try again") from error
     gain = measure_gain(bank, all_strikes(collection))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_whole(path, json.dumps({"kit": kit.id, "gain": gain}))
+    write_whole(path, json.dumps({"kit": kit.id, "gain": gain}), shared=True)
     return gain
 
 

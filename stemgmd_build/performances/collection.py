@@ -22,7 +22,15 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.midi import LONGEST_SEC, Hit, PedalEvent, Score, quoted, read_bytes, read_score
+from stemgmd_build.performances.midi import (
+    LONGEST_SEC,
+    Hit,
+    PedalEvent,
+    Score,
+    quoted,
+    read_bytes,
+    read_score,
+)
 
 __all__ = [
     "COLUMNS",
@@ -292,6 +300,6 @@ def source_of(performances: Sequence[Performance]) -> str:
 @cache
 def official_checksums() -> dict[str, tuple[str, str]]:
     """GMD's MIDI files: path -> (SHA-256 of the file, first 16 digits of that of its row)."""
-    text = files("stemgmd_build").joinpath("gmd_checksums.txt").read_text("ascii")
+    text = files("stemgmd_build.performances").joinpath("gmd_checksums.txt").read_text("ascii")
     lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
     return {path: (file_sha256, row_sha256) for file_sha256, row_sha256, path in lines}

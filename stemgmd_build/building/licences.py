@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stemgmd_build.manifest import FileRecord, write_whole
-from stemgmd_build.performances import Collection
+from stemgmd_build.building.manifest import FileRecord, write_recorded
+from stemgmd_build.performances.collection import Collection
 
 _CITATIONS = """\
 @article{stemgmd2024,
@@ -31,8 +31,8 @@ def write_licences(
     """Write LICENSES.md and CITATIONS.bib; ``kits`` are the kits of dataset.json."""
     citations = "\n".join(filter(None, (collection.citation, _CITATIONS)))
     return [
-        write_whole(root / "LICENSES.md", licences_text(collection, kits)),
-        write_whole(root / "CITATIONS.bib", citations),
+        write_recorded(root / "LICENSES.md", licences_text(collection, kits)),
+        write_recorded(root / "CITATIONS.bib", citations),
     ]
 
 

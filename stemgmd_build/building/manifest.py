@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import Performance
+from stemgmd_build.files import write_whole
+from stemgmd_build.performances.collection import Performance
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
 
 METADATA: Final = "metadata.csv"
@@ -155,17 +155,10 @@ def track_folder(row: dict[str, str]) -> str:
     return f"audio/{folder}/{row['kit']}"
 
 
-def write_whole(path: Path, text: str) -> FileRecord:
+def write_recorded(path: Path, text: str) -> FileRecord:
     """Write a text file whole or not at all; return its size and SHA-256 (path: its name)."""
-    data = text.encode()
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        scratch.write_bytes(data)
-        os.replace(scratch, path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        raise
-    return record_of(path.name, data)
+    write_whole(path, text)
+    return record_of(path.name, text.encode())
 
 
 def record_of(path: str, data: bytes) -> FileRecord:

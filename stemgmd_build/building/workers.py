@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from typing import Any, Final
 
+from stemgmd_build.building.manifest import TrackRecord
+from stemgmd_build.building.tracks import Job, build_track
 from stemgmd_build.errors import UserError
-from stemgmd_build.manifest import TrackRecord
-from stemgmd_build.tracks import Job, build_track
 
 DISK_FULL: Final = (ENOSPC, EDQUOT)
 

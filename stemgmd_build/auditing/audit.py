@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stemgmd_build.bank import Bank, load_bank
+from stemgmd_build.auditing.loudness import balance
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit
-from stemgmd_build.loudness import balance
+from stemgmd_build.kits.catalogue import Kit
+from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, SAMPLE_RATE
 
 SAME_RECORDING: Final = 0.95

@@ -21,8 +21,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build.bank import Bank
-from stemgmd_build.performances import Score
+from stemgmd_build.performances.collection import Score
+from stemgmd_build.rendering.bank import Bank
 from stemgmd_build.taxonomy import (
     ARTICULATION_OF_NOTE,
     ARTICULATIONS,

@@ -17,12 +17,11 @@ from typing import Final
 from filelock import FileLock
 from tqdm import tqdm
 
-from stemgmd_build.archives import unpack_zip
 from stemgmd_build.download import download
 from stemgmd_build.errors import UserError
-from stemgmd_build.midi import LARGEST_MIDI_BYTES, read_bytes
 from stemgmd_build.paths import cache_folder
-from stemgmd_build.performances import (
+from stemgmd_build.performances.archives import unpack_zip
+from stemgmd_build.performances.collection import (
     EVAL_SESSION,
     Collection,
     Performance,
@@ -30,6 +29,7 @@ from stemgmd_build.performances import (
     read_collection,
     read_score,
 )
+from stemgmd_build.performances.midi import LARGEST_MIDI_BYTES, read_bytes
 
 GMD_VARIABLE: Final = "STEMGMD_GMD"
 ARCHIVE_URL: Final = (
@@ -60,7 +60,7 @@ def find_collection(gmd: str | Path | None = None, *, allow_builtin: bool = True
     if (cached / "info.csv").exists():
         return read_collection(cached)
     if allow_builtin:
-        from stemgmd_build.grooves import cached_grooves
+        from stemgmd_build.performances.grooves import cached_grooves
 
         return cached_grooves(cache_folder())
     raise UserError(

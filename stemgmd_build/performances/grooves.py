@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -20,10 +19,11 @@ from typing import Any, Final
 
 import mido
 
-from stemgmd_build.drummer import Stroke, Take, play
 from stemgmd_build.errors import UserError
-from stemgmd_build.midi import DRUM_CHANNEL
-from stemgmd_build.performances import COLUMNS, Collection, read_collection
+from stemgmd_build.files import write_whole
+from stemgmd_build.performances.collection import COLUMNS, Collection, read_collection
+from stemgmd_build.performances.drummer import Stroke, Take, play
+from stemgmd_build.performances.midi import DRUM_CHANNEL
 from stemgmd_build.taxonomy import (
     ARTICULATION_OF_NOTE,
     HIHAT_PEDAL_CONTROLLER,
@@ -80,13 +80,7 @@ def groove_files() -> dict[str, bytes]:
 def _write(path: Path, data: bytes) -> None:
     if path.is_file() and path.read_bytes() == data:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, data, shared=True)
 
 
 def _row(take: Take, duration_sec: float) -> dict[str, str | int]:
@@ -108,7 +102,7 @@ def _row(take: Take, duration_sec: float) -> dict[str, str | int]:
 def _takes() -> Iterator[Take]:
     numbers: dict[str, int] = {}
     styles: dict[str, Any] = tomllib.loads(
-        files("stemgmd_build").joinpath("grooves.toml").read_text("utf-8")
+        files("stemgmd_build.performances").joinpath("grooves.toml").read_text("utf-8")
     )
     for name, style in styles.items():
         for take in style["takes"]:

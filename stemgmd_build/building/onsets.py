@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
+from stemgmd_build.building.manifest import FileRecord, record_of, write_recorded
 from stemgmd_build.errors import UserError
-from stemgmd_build.manifest import FileRecord, record_of, write_whole
-from stemgmd_build.performances import Collection, Performance, Score
+from stemgmd_build.files import write_whole
+from stemgmd_build.performances.collection import Collection, Performance, Score
 from stemgmd_build.taxonomy import (
     ARTICULATION_OF_NOTE,
     PIECE_OF_NOTE,
@@ -52,12 +52,8 @@ def _write_performance(
     midi = Path("midi") / performance.midi_filename
     tsv = (Path("onsets") / performance.midi_filename).with_suffix(".tsv")
     data = collection.midi_path(performance).read_bytes()
-    for path in (midi, tsv):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-    scratch = root / midi.with_name(f".{midi.name}.partial")
-    scratch.write_bytes(data)
-    os.replace(scratch, root / midi)
-    written = write_whole(root / tsv, onsets_tsv(collection.read_score(performance)))
+    write_whole(root / midi, data)
+    written = write_recorded(root / tsv, onsets_tsv(collection.read_score(performance)))
     return [
         record_of(midi.as_posix(), data),
         replace(written, path=tsv.as_posix()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,10 +11,11 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stemgmd_build.bank import Bank, load_bank
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit
+from stemgmd_build.files import whole
+from stemgmd_build.kits.catalogue import Kit
 from stemgmd_build.plots import contact_sheet
+from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, SAMPLE_RATE
 
 _VELOCITIES: Final = (40, 80, 120)
@@ -46,9 +46,8 @@ def _write_audio(bank: Bank, folder: Path) -> Path:
     path = folder / f"{bank.kit.id}.flac"
     samples = np.concatenate(list(_strikes(bank)), axis=1)
     samples /= max(1.0, float(np.abs(samples).max()))
-    scratch = path.with_name(f".{path.name}.partial")
-    soundfile.write(scratch, samples.T, SAMPLE_RATE, format="FLAC")
-    os.replace(scratch, path)
+    with whole(path) as part:
+        soundfile.write(part, samples.T, SAMPLE_RATE, format="FLAC")
     return path
 
 

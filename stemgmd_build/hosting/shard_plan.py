@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from stemgmd_build import hosting, manifest
+from stemgmd_build.building import formats, manifest
+from stemgmd_build.building.manifest import FileRecord, TrackRecord
 from stemgmd_build.errors import UserError
-from stemgmd_build.manifest import FileRecord, TrackRecord
-from stemgmd_build.performances import SPLITS
+from stemgmd_build.performances.collection import SPLITS
 
 _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _NUMBERS: Final = ("onset_sec", "onset_sample", "note", "velocity")
@@ -62,7 +62,7 @@ def parse_size(text: str) -> int:
 
 def sample_key(row: dict[str, str]) -> str:
     """WebDataset's key of a track."""
-    return hosting.track_id(row).replace(".", "%2E")
+    return formats.track_id(row).replace(".", "%2E")
 
 
 def plan_shards(root: Path, shard_bytes: int) -> list[Shard]:
@@ -106,7 +106,7 @@ def _sample(root: Path, track: TrackRecord) -> Sample:
     key = sample_key(track.row)
     audio = tuple(
         replace(file, path=f"{key}.{kind}{Path(file.path).suffix}")
-        for kind, file in hosting.audio_of(track).items()
+        for kind, file in formats.audio_of(track).items()
     )
     facts = manifest.record_of(f"{key}.json", sample_json(root, track.row))
     return Sample(track, (*audio, facts))
@@ -114,7 +114,7 @@ def _sample(root: Path, track: TrackRecord) -> Sample:
 
 def sample_json(root: Path, row: dict[str, str]) -> bytes:
     """A track's row of metadata.csv, numbers as numbers, and its onsets column by column."""
-    path = root / hosting.onsets_path(row)
+    path = root / formats.onsets_path(row)
     with path.open(encoding="utf-8", newline="") as file:
         hits = list(csv.DictReader(file, delimiter="\t"))
     if not hits or not set(_NUMBERS) <= set(hits[0]):

@@ -19,19 +19,25 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from stemgmd_build import hosting, licences, manifest, onsets
 from stemgmd_build.audio import AudioFile, encoder_name
-from stemgmd_build.bank import load_bank
+from stemgmd_build.building import formats, licences, manifest, onsets
+from stemgmd_build.building.manifest import TrackRecord
+from stemgmd_build.building.tracks import PARTIAL, Job, RenderSettings
+from stemgmd_build.building.workers import (
+    DISK_FULL,
+    DiskFullError,
+    Outcome,
+    run_here,
+    run_on_cluster,
+)
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
-from stemgmd_build.gain import kit_gain
-from stemgmd_build.kits import Kit, with_gain
-from stemgmd_build.manifest import TrackRecord
-from stemgmd_build.performances import Collection, Performance
-from stemgmd_build.render import RENDERER_VERSION
+from stemgmd_build.kits.catalogue import Kit, with_gain
+from stemgmd_build.performances.collection import Collection, Performance
+from stemgmd_build.rendering.bank import load_bank
+from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.render import RENDERER_VERSION
 from stemgmd_build.taxonomy import SAMPLE_RATE
-from stemgmd_build.tracks import PARTIAL, Job, RenderSettings
-from stemgmd_build.workers import DISK_FULL, DiskFullError, Outcome, run_here, run_on_cluster
 
 # What the forecast is made from, measured over all of GMD: FLAC bytes a second of a whole set of
 # stems and of a mixture, on the average of the ten default kits, and how long tracks ring on.
@@ -237,7 +243,7 @@ def _run(
     plan: Plan, collection: Collection, n_workers: int, cluster: str | None, show_progress: bool
 ) -> list[str]:
     shutil.rmtree(plan.root / PARTIAL, ignore_errors=True)
-    manifest.write_whole(plan.root / manifest.SETTINGS, _json(plan.settings))
+    manifest.write_recorded(plan.root / manifest.SETTINGS, _json(plan.settings))
     done = dict(plan.done)
     failures: list[str] = []
     outcomes = run_on_cluster(plan.todo, cluster) if cluster else run_here(plan.todo, n_workers)
@@ -280,19 +286,19 @@ def _failure(outcome: Outcome) -> str:
 
 def _finish(plan: Plan, collection: Collection, done: dict[tuple[str, str], TrackRecord]) -> None:
     """Write what describes the whole: onsets, licences, metadata, manifest; drop the journal."""
-    records = [hosting.with_md5(plan.root, done[key]) for key in sorted(done)]
+    records = [formats.with_md5(plan.root, done[key]) for key in sorted(done)]
     files = [file for record in records for file in record.files]
     files += onsets.write_onsets(plan.root, collection, {r.row["id"] for r in records})
     used = {record.row["kit"] for record in records}
     kits = {kit: facts for kit, facts in plan.settings["kits"].items() if kit in used}
     files += licences.write_licences(plan.root, collection, kits)
     settings = _json({**plan.settings, "kits": kits})
-    files.append(manifest.write_whole(plan.root / manifest.SETTINGS, settings))
+    files.append(manifest.write_recorded(plan.root / manifest.SETTINGS, settings))
     files.append(
-        manifest.write_whole(plan.root / manifest.METADATA, manifest.metadata_text(records))
+        manifest.write_recorded(plan.root / manifest.METADATA, manifest.metadata_text(records))
     )
-    files += hosting.write_hosting(plan.root, records, files)
-    manifest.write_whole(plan.root / manifest.MANIFEST, manifest.manifest_text(files))
+    files += formats.write_hosting(plan.root, records, files)
+    manifest.write_recorded(plan.root / manifest.MANIFEST, manifest.manifest_text(files))
     (plan.root / manifest.JOURNAL).unlink(missing_ok=True)
     shutil.rmtree(plan.root / PARTIAL, ignore_errors=True)
 

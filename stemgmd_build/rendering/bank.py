@@ -30,9 +30,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build import kits
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import Kit, Sound
+from stemgmd_build.kits import catalogue as kits
+from stemgmd_build.kits.catalogue import Kit, Sound
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, ARTICULATIONS, SAMPLE_RATE
 
@@ -155,7 +155,7 @@ def _make_in_own_process(kit: Kit, digest: str) -> None:
     A program of its own rather than a multiprocessing child: that one would run the caller's
     script again, which works only where the script guards its main part.
     """
-    command = [sys.executable, "-m", "stemgmd_build.bank", digest]
+    command = [sys.executable, "-m", "stemgmd_build.rendering.bank", digest]
     try:
         child = subprocess.run(
             command, input=pickle.dumps(kit), capture_output=True, timeout=_BUILD_TIMEOUT_SEC

@@ -16,16 +16,17 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.packages import Package
+from stemgmd_build.kits.packages import Package
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.samplers.hydrogen import HydrogenKit
 from stemgmd_build.samplers.soundfont import check_riff
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECE_OF_ARTICULATION, PIECES
+
+CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 
 Split = Literal["train", "test"]
 
@@ -111,8 +112,7 @@ class Kit:
 @functools.cache
 def catalogue() -> tuple[Kit, ...]:
     """Every kit of the catalogue, in its order."""
-    text = resources.files("stemgmd_build").joinpath("catalogue.toml").read_text("utf-8")
-    table = tomllib.loads(text)
+    table = tomllib.loads(CATALOGUE.read_text("utf-8"))
     packages = {name: Package(name=name, **entry) for name, entry in table["package"].items()}
     return tuple(_kit_of_entry(entry, packages) for entry in table["kit"])
 

@@ -10,7 +10,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import Final
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.midi import quoted
+from stemgmd_build.performances.midi import quoted
 
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FORBIDDEN: Final = frozenset('\\:*?"<>|')  # separators, drives and streams of other systems

@@ -18,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from stemgmd_build import manifest
-from stemgmd_build.manifest import FileRecord, TrackRecord, write_whole
-from stemgmd_build.performances import SPLITS
+from stemgmd_build.building import manifest
+from stemgmd_build.building.manifest import FileRecord, TrackRecord, write_recorded
+from stemgmd_build.performances.collection import SPLITS
 from stemgmd_build.taxonomy import PIECES, STEMS
 
 CARD: Final = "README.md"
@@ -72,13 +72,13 @@ def write_hosting(
     for split, tracks in by_split.items():
         if tracks:
             text = "".join(json.dumps(_table_row(record)) + "\n" for record in tracks)
-            written.append(write_whole(root / table_name(split), text))
+            written.append(write_recorded(root / table_name(split), text))
         else:
             (root / table_name(split)).unlink(missing_ok=True)
     index = json.dumps(mirdata_index(records, others), indent=1) + "\n"
-    written.append(write_whole(root / MIRDATA_INDEX, index))
+    written.append(write_recorded(root / MIRDATA_INDEX, index))
     splits = {split: len(tracks) for split, tracks in by_split.items() if tracks}
-    written.append(write_whole(root / CARD, _card(splits, records)))
+    written.append(write_recorded(root / CARD, _card(splits, records)))
     return written
 
 
@@ -149,7 +149,7 @@ from datasets import load_dataset
 data = load_dataset("PATH OR NAME OF THIS FOLDER")
 ```
 
-mirdata's conventions: `stemgmd_build.mirdata_loader.Dataset("PATH")`. Without either:
+mirdata's conventions: `stemgmd_build.hosting.mirdata_loader.Dataset("PATH")`. Without either:
 `stemgmd_build.dataset.StemGMD("PATH")`."""
 
 

@@ -19,10 +19,10 @@ from mirdata import core, io
 from mirdata.annotations import EventData
 from numpy.typing import NDArray
 
-from stemgmd_build import manifest
 from stemgmd_build.audio import FULL_SCALE, read_pcm
+from stemgmd_build.building import manifest
+from stemgmd_build.building.formats import MIRDATA_INDEX, MIRDATA_VERSION, track_id
 from stemgmd_build.errors import UserError
-from stemgmd_build.hosting import MIRDATA_INDEX, MIRDATA_VERSION, track_id
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 NAME: Final = "stemgmd"

@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from stemgmd_build import manifest
+from stemgmd_build.building import manifest
 from stemgmd_build.errors import UserError
-from stemgmd_build.midi import quoted
+from stemgmd_build.files import write_whole
+from stemgmd_build.performances.midi import quoted
 
 SHARDS: Final = "shards"
 INDEX: Final = "index.json"
@@ -47,7 +48,7 @@ class ShardIndex:
 def write_index(path: Path, index: ShardIndex) -> None:
     """Write an index whole or not at all."""
     entry = {"version": _VERSION, "dataset": index.dataset, "files": list(map(asdict, index.files))}
-    manifest.write_whole(path, json.dumps(entry, indent=1) + "\n")
+    write_whole(path, json.dumps(entry, indent=1) + "\n")
 
 
 def read_index(path: Path) -> ShardIndex:

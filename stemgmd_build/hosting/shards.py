@@ -20,11 +20,12 @@ from typing import BinaryIO, Final
 
 from tqdm import tqdm
 
-from stemgmd_build import hosting, manifest
-from stemgmd_build.build import Plan
+from stemgmd_build.building import formats, manifest
+from stemgmd_build.building.build import Plan
+from stemgmd_build.building.workers import DISK_FULL, DiskFullError
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import SPLITS
-from stemgmd_build.shard_index import (
+from stemgmd_build.files import whole
+from stemgmd_build.hosting.shard_index import (
     INDEX,
     SHARDS,
     UNFINISHED,
@@ -33,8 +34,8 @@ from stemgmd_build.shard_index import (
     read_index,
     write_index,
 )
-from stemgmd_build.shard_plan import Sample, Shard, header, plan_shards, sample_json
-from stemgmd_build.workers import DISK_FULL, DiskFullError
+from stemgmd_build.hosting.shard_plan import Sample, Shard, header, plan_shards, sample_json
+from stemgmd_build.performances.collection import SPLITS
 
 _COPIED: Final = (manifest.METADATA, manifest.SETTINGS, "LICENSES.md", "CITATIONS.bib")
 
@@ -140,26 +141,21 @@ class _HashedFile(io.RawIOBase):
 
 
 def _write_shard(root: Path, folder: Path, shard: Shard) -> ShardRecord:
-    scratch = folder / f".{shard.name}.partial"
-    try:
-        with scratch.open("wb") as file:
-            hashed = _HashedFile(file)
-            with tarfile.open(
-                fileobj=hashed, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 20
-            ) as tar:
-                for sample in shard.samples:
-                    _add_sample(tar, root, sample)
-        os.replace(scratch, folder / shard.name)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with whole(folder / shard.name) as part, part.open("wb") as file:
+        hashed = _HashedFile(file)
+        with tarfile.open(
+            fileobj=hashed, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 20
+        ) as tar:
+            for sample in shard.samples:
+                _add_sample(tar, root, sample)
     sha256 = hashed.sha256.hexdigest()
     return ShardRecord(shard.name, shard.n_bytes, sha256, len(shard.samples), shard.content)
 
 
 def _add_sample(tar: tarfile.TarFile, root: Path, sample: Sample) -> None:
     row = sample.track.row
-    paths = [file.path for file in hosting.audio_of(sample.track).values()]
-    for member, path in zip(sample.members, (*paths, hosting.onsets_path(row)), strict=True):
+    paths = [file.path for file in formats.audio_of(sample.track).values()]
+    for member, path in zip(sample.members, (*paths, formats.onsets_path(row)), strict=True):
         data = (root / path).read_bytes() if path in paths else sample_json(root, row)
         if hashlib.sha256(data).hexdigest() != member.sha256:
             raise UserError(
@@ -178,8 +174,8 @@ def _write_companions(root: Path, folder: Path, shards: Sequence[Shard]) -> list
     config = "  data_files:\n" + "".join(
         f"  - split: {split}\n    path: {split}-*.tar\n" for split in splits
     )
-    texts[hosting.CARD] = hosting.card_text(config, splits, tracks, _LOADING)
-    written = [manifest.write_whole(folder / name, text) for name, text in texts.items()]
+    texts[formats.CARD] = formats.card_text(config, splits, tracks, _LOADING)
+    written = [manifest.write_recorded(folder / name, text) for name, text in texts.items()]
     return [ShardRecord(file.path, file.n_bytes, file.sha256) for file in written]
 
 

@@ -1,0 +1,1 @@
+"""Kits listened to with numbers: what is wrong, how loud each piece is, one gain a kit."""

@@ -1,0 +1,1 @@
+"""A dataset on disk: planned, written by workers, described, verified."""

@@ -1,0 +1,1 @@
+"""Drum kits as data, and whether they are what the catalogue says."""

@@ -1,0 +1,1 @@
+"""Performances: MIDI in, plain records of hits out."""

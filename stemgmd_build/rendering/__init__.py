@@ -1,0 +1,1 @@
+"""A kit's one-shots and a performance's hits in, exact stems out."""

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -47,7 +46,6 @@ from stemgmd_build.files import write_whole
 from stemgmd_build.performances.collection import read_score
 from stemgmd_build.taxonomy import STEM_OF_NOTE, STEMS
 
-_LOCK: Final = ".lock"
 _KEEP_MEMORY: Final = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
@@ -169,7 +167,7 @@ def run(
     begin = time.monotonic()
     try:
         with (
-            _faults_told(root),
+            faults_told(root),
             (root / RECORDS).open("a", encoding="utf-8") as file,
             tqdm(
                 total=plan.audio_sec / 60 + 1e-9,
@@ -291,26 +289,7 @@ def _system(name: str, device: str) -> System:
 
 
 @contextlib.contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Only one run at a time writes a folder; the lock ends with its process."""
-    lock = FileLock(root / _LOCK)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"another run is writing {root}; wait for it to end") from error
-    except OSError as error:
-        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
-    try:
-        with _faults_told(root):
-            yield
-    finally:
-        (root / _LOCK).unlink(missing_ok=True)
-        lock.release()
-
-
-@contextlib.contextmanager
-def _faults_told(root: Path) -> Iterator[None]:
+def faults_told(root: Path) -> Iterator[None]:
     """What keeps the folder from being written, as one line."""
     try:
         yield

@@ -32,6 +32,7 @@ from larsnet.segments import Plan, Player, Segments, read_segments
 from larsnet.training_config import TrainConfig
 from larsnet.validation import Score, load_banks, validate, validation_segments
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import locked
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.performances.gmd import find_collection
 
@@ -96,17 +97,19 @@ def train(config: TrainConfig, folder: Path, team: Team, gmd: Path | None = None
         gmd: the Groove MIDI Dataset's folder; default: where `stemgmd gmd` finds it.
 
     Raises:
-        UserError: no performances or kits, the folder holds another run, no room to write.
+        UserError: no performances or kits, the folder holds another run or is being written by
+            one, no room to write.
         KeyboardInterrupt: after the step that it was pressed in, whose state is saved.
     """
     n_part = config.batch // config.accumulate
     if n_part % team.size:
         raise UserError(f"a batch of {n_part} cannot be shared evenly by {team.size} processes")
-    run = _prepare(config, team, find_collection(gmd))
-    progress = resume(folder, config, run.model, run.optimizer)
-    record = Record(folder, config, team, run.model, run.optimizer, progress)
-    with _asked_to_stop() as stop:
-        return _loop(run, record, stop)
+    with locked(folder, "training run") if team.leads else nullcontext():
+        run = _prepare(config, team, find_collection(gmd))
+        progress = resume(folder, config, run.model, run.optimizer)
+        record = Record(folder, config, team, run.model, run.optimizer, progress)
+        with _asked_to_stop() as stop:
+            return _loop(run, record, stop)
 
 
 def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:

@@ -13,6 +13,7 @@ from stemgmd_build.building import build
 from stemgmd_build.building.manifest import track_folder
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import locked
 from stemgmd_build.kits.catalogue import Kit, available, catalogue, select_kits
 from stemgmd_build.performances import gmd
 from stemgmd_build.performances.collection import Collection, Performance
@@ -56,7 +57,7 @@ def build_demo(out: Path, gmd_folder: Path | None) -> Demo:
     print(f"kits: {', '.join(kit.id for kit in kits)}")
     dataset = out / "dataset"
     n_workers = min(4, os.cpu_count() or 1)
-    with build.locked(dataset):
+    with locked(dataset, "build"):
         plan = build.make_plan(dataset, collection, performances, kits, RenderSettings())
         failures = build.run(plan, collection, n_workers=n_workers)
     faults = verify(dataset, n_workers=n_workers, show_progress=False)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, wherever the project writes one."""
+"""Files that appear whole or not at all, and folders with one writer at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from stemgmd_build.errors import UserError
+
+LOCK: Final = ".lock"
 
 
 @contextmanager
@@ -32,3 +39,31 @@ def write_whole(path: Path, data: str | bytes, *, shared: bool = False) -> None:
     """Write bytes, or text as UTF-8, by way of :func:`whole`."""
     with whole(path, shared=shared) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def locked(root: Path, doing: str) -> Iterator[None]:
+    """Only one process at a time writes a folder; the lock ends with it.
+
+    Args:
+        root: the folder; made, and removed again if it stays empty.
+        doing: what is done there ("build"), for the one who is turned away.
+
+    Raises:
+        UserError: another process is at it, or the folder cannot be written.
+    """
+    lock = FileLock(root / LOCK)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"another {doing} is writing {root}; wait for it to end") from error
+    except OSError as error:
+        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        (root / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # not empty, unless it was refused at once
+            root.rmdir()

@@ -21,6 +21,7 @@ from stemgmd_build.building.manifest import FileRecord, track_folder
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.building.workers import prepare_worker
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import LOCK
 from stemgmd_build.hosting.shard_index import INDEX, SHARDS, verify_beside, verify_shards
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEM_OF_PIECE, STEMS
 
@@ -90,7 +91,7 @@ def _unlisted(root: Path, listed: set[str]) -> Iterator[str]:
     """Files that are in the folder but not in the manifest."""
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        ours = name in (manifest.MANIFEST, ".lock") or name.startswith(f"{SHARDS}/")
+        ours = name in (manifest.MANIFEST, LOCK) or name.startswith(f"{SHARDS}/")
         if path.is_file() and name not in listed and not ours:
             yield name
 

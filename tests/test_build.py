@@ -25,6 +25,7 @@ from stemgmd_build.audio import read_pcm
 from stemgmd_build.building import build, manifest
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import locked
 from stemgmd_build.kits.catalogue import Kit, select_kits
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
@@ -57,7 +58,7 @@ def build_into(
     gain_db: float = 0.0,
 ) -> list[str]:
     chosen = few.select(split, limit)
-    with build.locked(root):
+    with locked(root, "build"):
         plan = build.make_plan(
             root, few, chosen, kits, settings or RenderSettings(), gain_db=gain_db
         )
@@ -389,7 +390,7 @@ def test_a_folder_that_is_not_a_dataset_is_refused_and_left_alone(
 def test_a_second_build_of_the_same_folder_is_refused(
     few: Collection, kits: tuple[Kit, ...], tmp_path: Path
 ) -> None:
-    with build.locked(tmp_path / "d"):
+    with locked(tmp_path / "d", "build"):
         line = error_line(
             stemgmd("build", "--gmd", few.root, "--kits", KIT, "--out", tmp_path / "d")
         )

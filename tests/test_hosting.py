@@ -20,6 +20,7 @@ from stemgmd_build.audio import read_pcm
 from stemgmd_build.building import build, formats, manifest
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import locked
 from stemgmd_build.hosting.mirdata_loader import Dataset, load_onsets, read_index
 from stemgmd_build.hosting.shards import write_shards
 from stemgmd_build.kits.catalogue import Kit, select_kits
@@ -69,7 +70,7 @@ def built(few: Collection, kits: tuple[Kit, ...], tmp_path_factory: pytest.TempP
 
 
 def build_into(root: Path, few: Collection, kits: tuple[Kit, ...], **options: Any) -> None:
-    with build.locked(root):
+    with locked(root, "build"):
         plan = build.make_plan(root, few, few.performances, kits, RenderSettings(**options))
         assert build.run(plan, few, show_progress=False) == []
 
@@ -192,7 +193,7 @@ def test_tables_name_the_stems_that_there_are_and_no_split_that_there_is_not(
     few: Collection, kits: tuple[Kit, ...], tmp_path: Path
 ) -> None:
     root = tmp_path / "d"
-    with build.locked(root):
+    with locked(root, "build"):
         chosen = few.select("test")
         plan = build.make_plan(
             root, few, chosen, kits[:1], RenderSettings(stems="five", mixture=False)

@@ -30,6 +30,7 @@ from stemgmd_build.audio import read_pcm
 from stemgmd_build.building import build, manifest
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import locked
 from stemgmd_build.hosting import shards
 from stemgmd_build.hosting.shard_index import read_index, verify_shards
 from stemgmd_build.hosting.shard_plan import parse_size, plan_shards
@@ -59,7 +60,7 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Kit, ...]:
 
 def build_into(root: Path, few: Collection, kits: tuple[Kit, ...], **options: object) -> None:
     settings = RenderSettings(**options)  # type: ignore[arg-type]
-    with build.locked(root):
+    with locked(root, "build"):
         plan = build.make_plan(root, few, few.performances, kits, settings)
         assert build.run(plan, few, show_progress=False) == []
 

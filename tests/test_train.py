@@ -20,6 +20,7 @@ from larsnet.pack import pack
 from larsnet.training_config import CONFIGS, load_config
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import locked
 from stemgmd_build.performances.collection import Collection
 
 CONFIG = f"""
@@ -155,6 +156,15 @@ def test_another_run_in_the_folder_is_refused(
     line = refusal(capsys, *arguments(config, gmd, whole, "--seed", 5))
     assert "seed is different" in line
     assert "--out" in line
+
+
+def test_two_runs_at_once_in_a_folder_are_refused(
+    config: Path, gmd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path / "run", "training run"):
+        line = refusal(capsys, *arguments(config, gmd, tmp_path / "run"))
+    assert "another training run is writing" in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text"])

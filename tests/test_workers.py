@@ -25,6 +25,7 @@ from small_builds import (
 from stemgmd_build.building import build
 from stemgmd_build.building.tracks import Job, RenderSettings
 from stemgmd_build.building.workers import Outcome, run_here
+from stemgmd_build.files import locked
 from stemgmd_build.kits.catalogue import Kit, select_kits
 from stemgmd_build.performances.collection import Collection
 
@@ -71,7 +72,7 @@ def build_into(
     on_first_track: Callable[[], object] | None = None,
 ) -> list[str]:
     kits = select_kits([KIT, str(noise_kit)])
-    with build.locked(root):
+    with locked(root, "build"):
         plan = build.make_plan(root, few, few.performances, kits, RenderSettings())
         if on_first_track:
             threading.Thread(target=when_audio_appears, args=(root, on_first_track)).start()

@@ -154,14 +154,15 @@ def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
 
 def _run(options: argparse.Namespace) -> int:
     from benchmarks import realtime, systems
-    from benchmarks.run import described, locked, write_systems
+    from benchmarks.run import described, faults_told, write_systems
     from benchmarks.timing import device_name
+    from stemgmd_build.files import locked
 
     names = list(systems.available()) if options.systems == "all" else options.systems.split(",")
     infos = {name: systems.load(name, options.device).info for name in dict.fromkeys(names)}
     tracks, facts = _tracks(options)
     status = 0
-    with locked(options.out):
+    with locked(options.out, "run"), faults_told(options.out):
         known = {(s.system, s.revision) for s in described(options.out)}
         new = [i for i in infos.values() if (i.id, i.revision) not in known]
         if new:
@@ -194,7 +195,8 @@ def _score(options: argparse.Namespace) -> int:
     from baselines.system import Input, SystemInfo
     from benchmarks import realtime
     from benchmarks.estimates import EstimateFolder, parse_map
-    from benchmarks.run import locked, write_systems
+    from benchmarks.run import faults_told, write_systems
+    from stemgmd_build.files import locked
 
     if not options.estimates.is_dir():
         raise UserError(f"{options.estimates} is no folder")
@@ -224,7 +226,7 @@ def _score(options: argparse.Namespace) -> int:
     tracks, facts = _tracks(options)
     if not options.revision:
         folder = folder.with_revision_of(tracks)
-    with locked(options.out):
+    with locked(options.out, "run"), faults_told(options.out):
         write_systems(options.out, [realtime.record_of(folder.info)])
         return _score_all(options, tracks, facts, [folder], {info.id: folder.info}, "cpu")
 

@@ -10,13 +10,12 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from stemgmd_build.audio import AudioFile, encoder_name
@@ -32,6 +31,7 @@ from stemgmd_build.building.workers import (
 )
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import LOCK
 from stemgmd_build.kits.catalogue import Kit, with_gain
 from stemgmd_build.performances.collection import Collection, Performance
 from stemgmd_build.rendering.bank import load_bank
@@ -45,7 +45,6 @@ _FLAC_STEMS_BYTES: Final = 160_000
 _FLAC_MIXTURE_BYTES: Final = 66_000
 _WAV_BYTES: Final = 4 * SAMPLE_RATE
 _MEAN_TAIL_SEC: Final = 1.6
-_LOCK: Final = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def _kit_facts(kit: Kit) -> dict[str, Any]:
 def _check_settings(root: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Kits that the folder holds already; UserError where it was built with other settings."""
     if not (root / manifest.SETTINGS).exists():
-        ours = {_LOCK, f".{manifest.SETTINGS}.partial"}  # the latter of a build killed at once
+        ours = {LOCK, f".{manifest.SETTINGS}.partial"}  # the latter of a build killed at once
         if root.exists() and any(path.name not in ours for path in root.iterdir()):
             raise UserError(f"{root} is not empty and holds no dataset; choose another --out")
         return {}
@@ -196,26 +195,6 @@ def check_disk(plan: Plan, more_bytes: float = 0.0) -> None:
             f"{plan.root} has {free / 1e9:.1f} GB free, and the build needs about "
             f"{need / 1e9:.1f} GB; choose fewer tracks (--limit, --split, --kits) or another --out"
         )
-
-
-@contextlib.contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Only one build at a time writes a folder; the lock ends with its process."""
-    lock = FileLock(root / _LOCK)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"another build is writing {root}; wait for it to end") from error
-    except OSError as error:
-        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        (root / _LOCK).unlink(missing_ok=True)
-        lock.release()
-        with contextlib.suppress(OSError):  # not empty, unless the build was refused at once
-            root.rmdir()
 
 
 def run(

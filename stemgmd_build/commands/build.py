@@ -11,6 +11,7 @@ from pathlib import Path
 from stemgmd_build.building import build
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import locked
 from stemgmd_build.hosting import shards
 from stemgmd_build.hosting.shard_plan import parse_size
 from stemgmd_build.kits.catalogue import available, select_kits
@@ -89,7 +90,7 @@ def main(argv: list[str]) -> int:
     settings = RenderSettings(
         options.format, options.stems, options.articulations, options.choke, options.mixture
     )
-    with build.locked(options.out):
+    with locked(options.out, "build"):
         plan = build.make_plan(
             options.out, collection, performances, kits, settings, gain_db=options.gain_db
         )

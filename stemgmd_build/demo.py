@@ -42,19 +42,20 @@ class Demo:
     faults: tuple[str, ...]
 
 
-def build_demo(out: Path, gmd_folder: Path | None) -> Demo:
+def build_demo(out: Path, gmd_folder: Path | None, *, may_download: bool = False) -> Demo:
     """Build, verify and draw a small dataset of the most varied clips that nobody trains on.
 
-    Raises UserError where no kit is at hand or the folder cannot be written.
+    Where there is no GMD it is downloaded, if that is allowed and can be done. Raises UserError
+    where no kit is at hand or the folder cannot be written.
     """
-    collection = gmd.find_collection(gmd_folder)
+    collection = find_or_fetch(gmd_folder) if may_download else gmd.find_collection(gmd_folder)
     performances = _most_varied(collection)
     here = available(select_kits(["test", "train"])) or available(catalogue())
     kits = here[:_N_KITS]
     if not kits:
         raise UserError("no drum kit is on this machine; `stemgmd kits fetch` downloads ten")
-    print(f"performances: {collection.source} ({collection.root})")
-    print(f"kits: {', '.join(kit.id for kit in kits)}")
+    print(gmd.describe(collection))
+    print(f"kits: {', '.join(kit.id for kit in kits)}", flush=True)
     dataset = out / "dataset"
     n_workers = min(4, os.cpu_count() or 1)
     with locked(dataset, "build"):
@@ -72,6 +73,18 @@ def build_demo(out: Path, gmd_folder: Path | None) -> Demo:
         n_tracks=len(plan.jobs),
         faults=(*failures, *faults),
     )
+
+
+def find_or_fetch(gmd_folder: Path | None) -> Collection:
+    """The performances at hand; if nothing is named and there is no GMD, GMD if it can be had."""
+    collection = gmd.find_collection(gmd_folder)
+    if gmd_folder or os.environ.get(gmd.GMD_VARIABLE) or collection.source != "builtin":
+        return collection
+    try:
+        return gmd.fetch()
+    except UserError as error:
+        print(f"{error}\nbuilt-in grooves stand in for the Groove MIDI Dataset", flush=True)
+        return collection
 
 
 def _most_varied(collection: Collection) -> tuple[Performance, ...]:

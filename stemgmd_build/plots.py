@@ -70,7 +70,7 @@ def overview(
         axis.set_ylabel(name, rotation=0, ha="right", va="center")
         peak = float(np.abs(stems[name][:, begin:end]).max(initial=0.0))
         level = f"peak {20 * np.log10(peak):.1f} dBFS" if peak else "silent"
-        text = f"{len(shown)} hits\n{level}"
+        text = f"{len(shown)} {'hit' if len(shown) == 1 else 'hits'}\n{level}"
         axis.text(1.005, 0.5, text, transform=axis.transAxes, va="center", fontsize=8)
     _spectrogram(axes[-1, 0], stems["mixture"][:, begin:end], window_sec)
     axes[-1, 0].set_xlabel("seconds; thin lines are the onsets of the MIDI file")

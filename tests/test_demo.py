@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -9,19 +10,24 @@ import matplotlib.image
 import pytest
 from small_builds import error_line, stemgmd, write_collection
 
+from stemgmd_build.demo import find_or_fetch
+from stemgmd_build.performances import gmd
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.verify import verify
 
 
 @pytest.fixture(scope="module")
-def demo(
-    builtin_collection: Collection, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, str]:
-    """The folder and what was said, of two short performances."""
-    out = tmp_path_factory.mktemp("demo")
+def few(builtin_collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """Two short performances."""
     clips = builtin_collection.select("eval_session")
     chosen = sorted(clips, key=lambda p: p.duration_sec)[:2]
-    few = write_collection(tmp_path_factory.mktemp("few") / "groove", builtin_collection, chosen)
+    return write_collection(tmp_path_factory.mktemp("few") / "groove", builtin_collection, chosen)
+
+
+@pytest.fixture(scope="module")
+def demo(few: Collection, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder and what was said."""
+    out = tmp_path_factory.mktemp("demo")
     result = stemgmd("demo", "--out", out, "--gmd", few.root)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
@@ -54,6 +60,36 @@ def test_the_dataset_is_well_and_says_so(demo: tuple[Path, str]) -> None:
     assert verify(out / "dataset", show_progress=False) == []
     assert re.search(r"^\d+ tracks built and verified, 0 faults$", text, re.M)
     assert "performances: builtin" in text
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing named, nothing in the cache."""
+    monkeypatch.delenv("STEMGMD_GMD", raising=False)
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_gmd_is_taken_where_it_can_be_had(
+    few: Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gmd, "fetch", lambda: few)
+    assert find_or_fetch(None) is few
+    assert find_or_fetch(few.root) is not few, "what is named is not replaced"
+    monkeypatch.setenv("STEMGMD_GMD", str(few.root))
+    assert find_or_fetch(None) is not few
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_grooves_stand_in_where_gmd_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = "http://127.0.0.1:9/groove.zip"
+    monkeypatch.setattr(gmd, "fetch", functools.partial(gmd.fetch, url=nowhere))
+    assert find_or_fetch(None).source == "builtin"
+    said = capsys.readouterr().out
+    assert nowhere in said
+    assert "built-in grooves stand in" in said
 
 
 def test_a_collection_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

@@ -26,11 +26,14 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="default: demo")
     parser.add_argument("--gmd", type=Path, help="folder of the Groove MIDI Dataset")
+    parser.add_argument(
+        "--offline", action="store_true", help="do not download GMD (3 MB) where it is not here"
+    )
     options = parser.parse_args(argv)
-    demo = build_demo(options.out, options.gmd)
+    demo = build_demo(options.out, options.gmd, may_download=not options.offline)
     for line in demo.faults:
         print(f"FAULT {line}")
-    print(f"{demo.n_tracks} tracks built and verified, {len(demo.faults)} faults")
+    print(f"{demo.n_tracks} tracks built and verified, {len(demo.faults)} faults", flush=True)
     if demo.faults:
         return 1
     results = options.out / "results"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.reproduce import SHIPPED, SIZES, load_experiment, make_steps, remember
 from stemgmd_build import cli
-from stemgmd_build.performances.gmd import find_collection
+from stemgmd_build.performances.gmd import describe, find_collection
 
 _EPILOG = """\
 The sizes: demo (minutes), paper (the paper's 40 clips on ten kits), full (GMD's whole test split
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     experiment = load_experiment(source)
     collection = find_collection(options.gmd)
     steps = make_steps(experiment, collection, out, max(1, options.workers))
-    print(f"performances: {collection.source} ({collection.root})")
+    print(describe(collection))
     for number, step in enumerate(steps, 1):
         print(f"{number}. {step.title}: {step.cost}\n   stemgmd {shlex.join(step.command)}")
     if options.dry_run:

@@ -54,7 +54,7 @@ def board_figure(board: Board) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(
         f"{HEADLINE.label} in dB, {board.n_clips} clips of {board.n_performances} performances on "
-        f"{len(board.kits)} {board.view} kits"
+        f"{board.view} kits ({', '.join(board.kits)})"
     )
     _add_legends(axes, {row.group for row in rows})
     return figure

@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
             f"not on this machine: {', '.join(missing)}; `stemgmd kits fetch "
             f"{' '.join(missing)}` downloads them, or choose others with --kits"
         )
-    say(f"performances: {collection.source} ({collection.root}), {len(performances)} chosen")
+    say(f"{gmd.describe(collection)}; {len(performances)} chosen")
     settings = RenderSettings(
         options.format, options.stems, options.articulations, options.choke, options.mixture
     )

@@ -69,6 +69,12 @@ def find_collection(gmd: str | Path | None = None, *, allow_builtin: bool = True
     )
 
 
+def describe(collection: Collection) -> str:
+    """Which performances are used, and how to have GMD where it is not them."""
+    hint = "" if collection.source == "gmd" else "; `stemgmd gmd fetch` downloads GMD, 3 MB"
+    return f"performances: {collection.source} ({collection.root}){hint}"
+
+
 # ---------------------------------------------------------------- fetching
 
 

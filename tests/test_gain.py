@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from small_builds import shortest, write_collection
 from small_kits import HERE, WHEEL_KIT, drum_sounds, score, write_kit
 
+from stemgmd_build.auditing.calibrate import set_gain
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import Kit, find_kit, own_kit
+from stemgmd_build.kits.catalogue import CATALOGUE, Kit, find_kit, own_kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.rendering.gain import PEAK_TARGET, kit_gain, loudest_sample, measure_gain
@@ -129,3 +131,16 @@ def test_an_own_collection_that_changed_under_the_same_ids_is_measured_anew(
     kit_gain(kit, own)
     assert len(list((tmp_path / "cache" / "gains").iterdir())) == 2
     assert before > 0
+
+
+def test_a_gain_is_written_into_its_kit_alone() -> None:
+    before = CATALOGUE.read_text("utf-8")
+    after = set_gain(before, "colombo", 0.123)
+    changed = set(before.splitlines()) ^ set(after.splitlines())
+    assert len(changed) <= 2
+    assert all(line.startswith("gain = ") for line in changed)
+    old, new = (tomllib.loads(text)["kit"] for text in (before, after))
+    assert [kit["id"] for kit, was in zip(new, old, strict=True) if kit != was] == ["colombo"]
+    assert next(kit for kit in new if kit["id"] == "colombo")["gain"] == 0.123
+    with pytest.raises(UserError, match="no kit nobody"):
+        set_gain(before, "nobody", 1.0)

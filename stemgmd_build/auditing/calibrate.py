@@ -6,12 +6,14 @@ For maintainers, after a kit was added or its map or gains changed:
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
+from collections.abc import Sequence
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
-from stemgmd_build.kits.catalogue import CATALOGUE, available, catalogue
+from stemgmd_build.kits.catalogue import CATALOGUE, available, select_kits
 from stemgmd_build.performances.gmd import find_collection
 from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.rendering.gain import all_strikes, measure_gain
@@ -27,19 +29,37 @@ def set_gain(text: str, kit_id: str, gain: float) -> str:
     return head + mark + fields + mark2 + tail
 
 
-def main(kit_ids: list[str]) -> None:
-    """Calibrate the kits of these ids, or all that are on this machine."""
+def calibrate(kit_ids: Sequence[str]) -> None:
+    """Calibrate the kits of these ids, or all that are on this machine.
+
+    Raises UserError where GMD is not whole or a kit is not known.
+    """
     collection = find_collection(None, allow_builtin=False)
     if collection.source != "gmd" or len(collection.performances) != 1150:
         raise UserError(f"{collection.root} is not the whole of GMD; the gains are made for it")
+    kits = available(select_kits(kit_ids or ["all"]))
     strikes = all_strikes(collection)
-    path = CATALOGUE
-    for kit in available(catalogue()):
-        if not kit_ids or kit.id in kit_ids:
-            gain = measure_gain(load_bank(kit, gain=1.0), strikes)
-            write_whole(path, set_gain(path.read_text("utf-8"), kit.id, gain))
-            print(f"{kit.id}: {gain}", file=sys.stderr)
+    for kit in kits:
+        gain = measure_gain(load_bank(kit, gain=1.0), strikes)
+        write_whole(CATALOGUE, set_gain(CATALOGUE.read_text("utf-8"), kit.id, gain))
+        print(f"{kit.id}: {gain}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the gains of kits into the catalogue."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stemgmd_build.auditing.calibrate",
+        description="Measure kits' gains over the whole of GMD and write them into the catalogue.",
+    )
+    parser.add_argument("kits", nargs="*", help="ids (default: every kit on this machine)")
+    options = parser.parse_args(argv)
+    try:
+        calibrate(options.kits)
+    except UserError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

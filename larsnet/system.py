@@ -14,6 +14,7 @@ from baselines.system import Audio, Inputs, System, SystemInfo
 from larsnet.checkpoint import CheckpointInfo, load_checkpoint, read_info
 from larsnet.inference import Separator
 from larsnet.separation import default_weights, separate_blocks
+from larsnet.training_config import train_config
 from larsnet.unet import n_parameters
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
@@ -52,6 +53,7 @@ def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> S
     suffix, name, more = "", "LarsNet-small", ""
     if wiener is not None:
         suffix, name, more = "-wiener", f"{name}, Wiener", f", alpha-Wiener filter of {wiener:g}"
+    nets = "one U-Net with a mask a stem" if model.config.shared else "a U-Net a stem"
     info = SystemInfo(
         id=f"larsnet-small{suffix}",
         name=name,
@@ -60,7 +62,7 @@ def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> S
         trained_on=_trained_on(packaged, len(kits)),
         n_parameters=n_parameters(model),
         licence="MIT",
-        summary=f"one U-Net with five masks on {model.config.n_bands} bands{more}",
+        summary=f"{nets}, on {model.config.n_bands} bands{more}",
         kits_seen=kits,
     )
     threads = torch.get_num_threads()
@@ -73,8 +75,8 @@ make_larsnet_small_wiener = functools.partial(make_larsnet_small, wiener=WIENER_
 
 def _trained_on(packaged: CheckpointInfo, n_kits: int) -> str:
     training, step = packaged.notes["training"], packaged.notes["step"]
-    frames = training["n_frames"] * step * training["batch"]
-    hours = frames * packaged.config.hop_samples / SAMPLE_RATE / 3600
+    config = train_config(training)
+    hours = step * config.batch * config.n_samples / SAMPLE_RATE / 3600
     return (
         f"GMD's training split on {n_kits} training kits, {step:,} steps, {hours:,.0f} h of audio"
     )

@@ -197,7 +197,7 @@ def _systems_table(results: Results) -> Table:
 
 def machine(system: SystemRecord) -> str:
     """Device, threads and number format in words; empty where nothing was measured."""
-    threads = f"{system.n_threads} threads" if system.n_threads else ""
+    threads = f"{system.n_threads} thread{'s' * (system.n_threads > 1)}" if system.n_threads else ""
     return ", ".join(filter(None, (system.device_name or system.device, threads, system.dtype)))
 
 

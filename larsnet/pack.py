@@ -18,9 +18,8 @@ import torch
 from larsnet.checkpoint import load_checkpoint, read_info, save_checkpoint
 from larsnet.distributed import Team
 from larsnet.model import LarsNet
-from larsnet.segments import Player
 from larsnet.training_config import train_config
-from larsnet.validation import load_banks, validate, validation_segments
+from larsnet.validation import hold, load_banks, validate
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.gmd import find_collection
 
@@ -46,13 +45,11 @@ def pack(run: Path, target: Path, *, which: str = "best", gmd: Path | None = Non
     info, single = read_info(source), load_checkpoint(source)
     config = train_config(info.notes["training"])
     collection = find_collection(gmd)
-    banks = load_banks(config, collection)
-    segments = validation_segments(config, collection, banks)
-    plans = [segments.plan(index) for index in range(config.validation_segments)]
-    player, team = Player(banks, torch.device("cpu")), Team(0, 1, torch.device("cpu"))
+    team = Team(0, 1, torch.device("cpu"))
+    held = hold(config, collection, team.device, load_banks(config.kits, collection))
 
     def score_db(model: LarsNet) -> float:
-        return validate(model, player, plans, segments.n_samples, team).nsdr_db
+        return validate(model, held, team).nsdr_db
 
     partial = target.with_name(f".{target.name}.half")
     notes = {**info.notes, "nsdr_db": score_db(single)}
@@ -70,7 +67,7 @@ def pack(run: Path, target: Path, *, which: str = "best", gmd: Path | None = Non
     return (
         f"{target}: {target.stat().st_size / 1e6:.2f} MB, step {notes['step']}, validation nSDR "
         f"{notes['nsdr_db']:.3f} dB in single and {half_db:.3f} dB in half precision, "
-        f"{len(plans)} segments"
+        f"{len(held.plans)} segments"
     )
 
 

@@ -30,7 +30,7 @@ from larsnet.record import Record
 from larsnet.runs import Progress, resume, trainable
 from larsnet.segments import Plan, Player, Segments, read_segments
 from larsnet.training_config import TrainConfig
-from larsnet.validation import Score, load_banks, validate, validation_segments
+from larsnet.validation import Held, Score, hold, load_banks, validate
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
 from stemgmd_build.performances.collection import Collection
@@ -69,7 +69,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     segments: Segments
     player: Player
-    held: Segments
+    held: Held
 
     def synchronize(self) -> float:
         """Wait for the device; the time then."""
@@ -125,17 +125,16 @@ def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:
         network.compile()
     if team.size > 1:
         network = DistributedDataParallel(network, device_ids=[team.device] if on_gpu else None)
-    banks = load_banks(config, collection)
+    banks = load_banks(config.kits, collection)
     heard = read_segments(
         collection, config.split, banks, config.n_samples, config.augment, config.seed, config.limit
     )
-    held = validation_segments(config, collection, banks)
+    held = hold(config, collection, team.device, banks)
     return _Run(config, team, model, network, optimizer, heard, Player(banks, team.device), held)
 
 
 def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
     config, first = run.config, record.progress.step
-    plans = [run.held.plan(index) for index in range(config.validation_segments)]
     parts = planned(run.segments, _parts(config, run.team, first))
     score: Score | None = None
     with tqdm(
@@ -152,7 +151,7 @@ def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
             if done % LOG_EVERY == 0 or ends:
                 bar.set_postfix_str(f"loss {record.flush():.4f}")
             if done % config.validate_every == 0 or ends:
-                score = validate(run.model, run.player, plans, run.held.n_samples, run.team)
+                score = validate(run.model, run.held, run.team)
                 record.validated(done, score)
                 if run.team.leads:
                     bar.write(f"step {done}: validation nSDR {score.nsdr_db:.2f} dB")

@@ -35,6 +35,8 @@ class TrainConfig:
         precision: of the nets' arithmetic; weights stay in float32.
         sync_batch_norm: batch statistics over all devices rather than each one's own.
         split, limit, kits: which performances on which kits.
+        validation_kits: those to validate on; default: ``kits``. With a family that ``kits`` leave
+            out, validation says how training carries over to drums that were never heard.
     """
 
     model: LarsnetConfig
@@ -52,6 +54,7 @@ class TrainConfig:
     split: str = "train"
     limit: int | None = None
     kits: tuple[str, ...] = ("train",)
+    validation_kits: tuple[str, ...] | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 42
     validate_every: int = 1000

@@ -1,7 +1,8 @@
-"""How well a LarsNet in training separates: GMD's validation split on the training kits.
+"""How well a LarsNet in training separates: GMD's validation split, on training kits.
 
 The score is the nSDR of LarsNet's paper, pooled over all stems that sound in a segment: not what
-the leaderboard reports, whose kits are others, but what the best checkpoint is chosen by.
+the leaderboard reports, whose kits are others, but what the best checkpoint is chosen by. Kits
+of the test split are refused: nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from baselines.spectral import istft
 from larsnet.batches import analyse, losses, spectrum
 from larsnet.distributed import Team
 from larsnet.model import LarsNet
-from larsnet.segments import Plan, Player, Segments, read_segments
+from larsnet.segments import Plan, Player, read_segments
 from larsnet.training_config import TrainConfig
+from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import select_kits, with_gain
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.rendering.bank import Bank, load_bank
@@ -37,33 +39,58 @@ class Score:
     by_stem: tuple[float, ...]
 
 
-def load_banks(config: TrainConfig, collection: Collection) -> list[Bank]:
-    """The kits of a run. Raises UserError for one that is missing or broken."""
-    kits = select_kits(config.kits)
-    return [load_bank(with_gain(kit, kit_gain(kit, collection))) for kit in kits]
+@dataclass(frozen=True)
+class Held:
+    """What a run is validated on: plans, and the kits that play them."""
+
+    plans: tuple[Plan, ...]
+    player: Player
+    n_samples: int
 
 
-def validation_segments(
-    config: TrainConfig, collection: Collection, banks: Sequence[Bank]
-) -> Segments:
-    """What a run is validated on: as long as separation's patches, without augmentation."""
+def load_banks(kits: Sequence[str], collection: Collection) -> list[Bank]:
+    """Kits by id or set. Raises UserError for one that is missing or broken."""
+    return [load_bank(with_gain(kit, kit_gain(kit, collection))) for kit in select_kits(kits)]
+
+
+def hold(
+    config: TrainConfig, collection: Collection, device: torch.device, heard: Sequence[Bank]
+) -> Held:
+    """A run's validation segments: as long as separation's patches, without augmentation.
+
+    Args:
+        config: the run.
+        collection: with a validation split.
+        device: that plays them.
+        heard: the kits trained on, which serve where ``config`` names no others.
+
+    Raises:
+        UserError: a kit that is missing, broken, or held out for the leaderboard.
+    """
+    banks = list(heard)
+    if config.validation_kits is not None:
+        for kit in select_kits(config.validation_kits):
+            if kit.split == "test":
+                raise UserError(f"validation_kits: {kit.id} is held out, nothing is chosen by it")
+        banks = load_banks(config.validation_kits, collection)
     n_samples = (config.model.unet.n_frames - 1) * config.model.hop_samples
     seed = config.seed + _OTHER_SEED
-    return read_segments(collection, "validation", banks, n_samples, None, seed, config.limit)
+    segments = read_segments(collection, "validation", banks, n_samples, None, seed, config.limit)
+    plans = tuple(segments.plan(index) for index in range(config.validation_segments))
+    return Held(plans, Player(banks, device), n_samples)
 
 
 @torch.no_grad()
-def validate(
-    model: LarsNet, player: Player, plans: Sequence[Plan], n_samples: int, team: Team
-) -> Score:
-    """Score the model on some plans, which the team shares."""
+def validate(model: LarsNet, held: Held, team: Team) -> Score:
+    """Score the model on what was held back; the team shares the work."""
+    n_samples = held.n_samples
     was_training = model.training
     model.eval()
     n_stems = len(model.config.stems)
     # loss, number of segments, then for each stem nSDR and in how many segments it sounds
     sums = torch.zeros(2 + 2 * n_stems, dtype=torch.float64, device=team.device)
-    for plan in plans[team.rank :: team.size]:
-        stems = player.play([plan], n_samples)
+    for plan in held.plans[team.rank :: team.size]:
+        stems = held.player.play([plan], n_samples)
         cells = spectrum(stems[0].sum(dim=0), model.config.stft)
         net_masks = model(cells.abs()[None])
         estimates = istft(net_masks[0] * cells, model.config.stft, n_samples)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from small_builds import KIT, command, shortest, write_collection
+from small_kits import drum_sounds, write_kit
 
 from larsnet.checkpoint import load_checkpoint, read_info
 from larsnet.pack import pack
@@ -215,6 +216,27 @@ def test_two_processes_follow_the_losses_of_one_with_the_whole_batch(
     for step, values in one.items():
         assert two[step] == pytest.approx(values, rel=2e-3), step
     assert two[1] == pytest.approx(one[1], rel=1e-5)
+
+
+def test_validation_can_listen_to_kits_that_training_leaves_out(
+    config: Path, gmd: Path, whole: Path, tmp_path: Path
+) -> None:
+    other = write_kit(tmp_path / "other", drum_sounds())
+    changed = tmp_path / "changed.toml"
+    changed.write_text(f'validation_kits = ["{other}"]\n' + config.read_text())
+    assert train(*arguments(changed, gmd, tmp_path / "run")) == 0
+    assert losses(tmp_path / "run") == losses(whole), "what is trained on is the same"
+    scores = [(folder / "validation.csv").read_text() for folder in (tmp_path / "run", whole)]
+    assert scores[0] != scores[1]
+
+
+def test_nothing_is_chosen_by_held_out_kits(
+    config: Path, gmd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "changed.toml"
+    changed.write_text('validation_kits = ["colombo"]\n' + config.read_text())
+    line = refusal(capsys, *arguments(changed, gmd, tmp_path / "run"))
+    assert "colombo is held out" in line
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

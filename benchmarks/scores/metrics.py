@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,7 +38,11 @@ def as_audio(signal: ArrayLike, *, name: str) -> Floats:
 
     Raises ValueError if it has fewer than two axes, is empty, or holds NaN or infinity.
     """
-    audio = np.asarray(signal, dtype=np.float64)
+    return _checked(signal, name).astype(np.float64, copy=False)
+
+
+def _checked(signal: ArrayLike, name: str) -> NDArray[Any]:
+    audio = np.asarray(signal)
     if audio.ndim < 2:
         raise ValueError(f"{name} must be (..., channels, samples), not of shape {audio.shape}")
     if audio.size == 0:
@@ -176,22 +180,24 @@ def score_clip(
         ValueError: shapes or counts differ, a signal is empty or not finite, no stem is
             present, a present stem's reference is silent or an absent one's is not.
     """
-    true, guess = as_audio_pair(reference=reference, estimate=estimate)
+    true, guess = _checked(reference, "reference"), _checked(estimate, "estimate")
+    if true.shape != guess.shape:
+        raise ValueError(f"estimate is of shape {guess.shape}, its reference of {true.shape}")
     _check_presence(true, stems, present)
     mixed = as_audio(mixture, name="mixture")
     if mixed.shape != true.shape[-2:]:
         raise ValueError(f"the mixture is of shape {mixed.shape}, its stems of {true.shape}")
-    there = [i for i, is_present in enumerate(present) if is_present]
-    gone = [i for i, is_present in enumerate(present) if not is_present]
-    pair = {"reference": true[there], "estimate": guess[there]}
-    columns = (nsdr_db(**pair), nsdr_mdx_db(**pair), si_sdr_db(**pair))
-    scores = tuple(
-        StemScore(stems[i], *map(float, row))
-        for i, row in zip(there, zip(*columns, strict=True), strict=True)
-    )
-    leaks = leakage_db(estimate=guess[gone], mixture=mixed) if gone else ()
-    absent = tuple(StemLeakage(stems[i], float(x)) for i, x in zip(gone, leaks, strict=True))
-    return ClipScores(scores, absent)
+    scores, absent = [], []
+    for i, is_present in enumerate(present):  # one by one: float64 of all stems is gigabytes
+        stem = as_audio(guess[i], name="estimate")
+        if is_present:
+            pair = {"reference": as_audio(true[i], name="reference"), "estimate": stem}
+            row = (nsdr_db(**pair), nsdr_mdx_db(**pair), si_sdr_db(**pair))
+            scores.append(StemScore(stems[i], *map(float, row)))
+        else:
+            level = float(leakage_db(estimate=stem, mixture=mixed))
+            absent.append(StemLeakage(stems[i], level))
+    return ClipScores(tuple(scores), tuple(absent))
 
 
 @dataclass(frozen=True)

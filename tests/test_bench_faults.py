@@ -10,19 +10,20 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
 from small_builds import KIT, command, error_line, shortest, stemgmd, stemgmd_here, write_collection
+from waiting import wait_until
 
 from benchmarks.records import StemRecord, read_records
 from stemgmd_build.performances.collection import Collection
 
 SYSTEM = """
-import time
+import threading
+
 import numpy as np
 from baselines.system import SystemInfo
 
@@ -95,7 +96,7 @@ def test_ctrl_c_does_not_wait_for_a_slow_system(
     few: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = tmp_path / "begun"
-    install(tmp_path / "p", "slow", f"open({str(begun)!r}, 'w').close(); time.sleep(600)")
+    install(tmp_path / "p", "slow", f"open({str(begun)!r}, 'w').close(); threading.Event().wait()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "p"))
     arguments = ["--kits", KIT, "--split", "all", "--workers", 1, "--systems", "slow", "--audio", 0]
     process = subprocess.Popen(
@@ -105,11 +106,9 @@ def test_ctrl_c_does_not_wait_for_a_slow_system(
         start_new_session=True,
     )
     try:
-        while not begun.exists():
-            assert process.poll() is None
-            time.sleep(0.005)
+        wait_until(begun.exists, process)
         os.killpg(process.pid, signal.SIGINT)
-        _, stderr = process.communicate(timeout=300)  # the system alone would take 600 s
+        _, stderr = process.communicate(timeout=300)  # the system alone would never end
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

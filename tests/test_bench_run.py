@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from small_builds import (
     write_collection,
     write_noise_kit,
 )
+from waiting import wait_until
 
 from benchmarks.records import METRICS_VERSION, StemRecord, latest, read_records
 from stemgmd_build.performances.collection import Collection
@@ -105,9 +105,8 @@ def test_a_run_killed_again_and_again_ends_with_the_same_records(
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        while not records.exists() or len(scores(out)) < n_clips * len(SYSTEMS) * len(STEMS):
-            assert process.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.005)
+        n_scores = n_clips * len(SYSTEMS) * len(STEMS)
+        wait_until(lambda n=n_scores: records.exists() and len(scores(out)) >= n, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         torn = records.read_bytes()
@@ -135,9 +134,7 @@ def test_ctrl_c_is_one_line_and_nothing_scored_is_lost(
         text=True,
         start_new_session=True,
     )
-    while not (out / "records.jsonl").exists() or not scores(out):
-        assert process.poll() is None
-        time.sleep(0.005)
+    wait_until(lambda: (out / "records.jsonl").exists() and scores(out), process)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr

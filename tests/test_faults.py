@@ -30,6 +30,7 @@ from small_builds import (
     write_collection,
     write_noise_kit,
 )
+from waiting import wait_until
 
 from stemgmd_build.building import manifest
 from stemgmd_build.performances.collection import Collection
@@ -91,10 +92,7 @@ def alive_in_session(session: int) -> list[int]:
 
 
 def assert_session_ends(session: int, within_sec: float = 60.0) -> None:
-    until = time.monotonic() + within_sec
-    while alive := alive_in_session(session):
-        assert time.monotonic() < until, f"orphans: {alive}"
-        time.sleep(0.01)
+    wait_until(lambda: not alive_in_session(session), within_sec=within_sec)
 
 
 # --- killed -------------------------------------------------------------------------------------
@@ -149,9 +147,8 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     journal = tmp_path / "d" / manifest.JOURNAL
     for n_tracks in (0, 2):
         process = start([*arguments, tmp_path / "d"])
-        while n_tracks and not (journal.exists() and journal.stat().st_size > 1000):
-            assert process.poll() is None, "the build ended before a second track was written"
-            time.sleep(0.001)
+        if n_tracks:
+            wait_until(lambda: journal.exists() and journal.stat().st_size > 1000, process)
         os.killpg(process.pid, signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
         assert process.returncode == 130, stderr
@@ -197,9 +194,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_build_goes_on_when_there_is_ro
 ) -> None:
     root = small_disk / "d"
     process = start([*build_few, root])
-    while not (root / "dataset.json").exists():  # until then the forecast would refuse it
-        assert process.poll() is None
-        time.sleep(0.001)
+    wait_until((root / "dataset.json").exists, process)  # until then the forecast would refuse it
     ballast = fill(small_disk, n_left)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 2, stderr

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import tarfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from small_builds import (
     write_collection,
     write_noise_kit,
 )
+from waiting import wait_until
 
 from stemgmd_build.audio import read_pcm
 from stemgmd_build.building import build, manifest
@@ -203,8 +203,7 @@ def test_kill_9_while_packing_and_the_same_command_ends_with_the_same_bytes(
             "--kits", ",".join(str(kit.path) for kit in kits))  # fmt: skip
     folder = dataset / "shards"
     process = subprocess.Popen(command(*line), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list(folder.glob("*.tar")) and process.poll() is None:
-        time.sleep(0.001)  # the process says nothing at this instant but through its files
+    wait_until(lambda: list(folder.glob("*.tar")), process)
     process.kill()
     process.wait()
     assert stemgmd_here(*line).returncode == 0

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 from small_builds import KIT, command, shortest, write_collection
 from small_kits import drum_sounds, write_kit
+from waiting import wait_until
 
 from larsnet.checkpoint import load_checkpoint, read_info
 from larsnet.pack import pack
@@ -129,8 +129,7 @@ def test_a_stopped_run_goes_through_the_very_same_losses(
     with subprocess.Popen(
         command(*arguments(config, gmd, out)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        while process.poll() is None and not (out / "state.safetensors").exists():
-            time.sleep(0.002)
+        wait_until((out / "state.safetensors").exists, process)
         process.send_signal(number)
         _, stderr = process.communicate(timeout=100)
     if number == signal.SIGINT:

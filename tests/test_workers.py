@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from small_builds import (
     write_collection,
     write_noise_kit,
 )
+from waiting import wait_until
 
 from stemgmd_build.building import build
 from stemgmd_build.building.tracks import Job, RenderSettings
@@ -80,9 +80,7 @@ def build_into(
 
 
 def when_audio_appears(root: Path, act: Callable[[], object]) -> None:
-    until = time.monotonic() + 30
-    while not any((root / "audio").glob("*/*/*/*/*.flac")) and time.monotonic() < until:
-        time.sleep(0.002)
+    wait_until(lambda: any((root / "audio").glob("*/*/*/*/*.flac")))
     act()
 
 

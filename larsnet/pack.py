@@ -21,6 +21,7 @@ from larsnet.model import LarsNet
 from larsnet.training_config import train_config
 from larsnet.validation import hold, load_banks, validate
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import whole
 from stemgmd_build.performances.gmd import find_collection
 
 MAX_LOSS_DB: Final = 0.05
@@ -51,19 +52,15 @@ def pack(run: Path, target: Path, *, which: str = "best", gmd: Path | None = Non
     def score_db(model: LarsNet) -> float:
         return validate(model, held, team).nsdr_db
 
-    partial = target.with_name(f".{target.name}.half")
     notes = {**info.notes, "nsdr_db": score_db(single)}
-    save_checkpoint(single, partial, notes=notes, dtype=torch.float16)
-    try:
+    with whole(target) as partial:
+        save_checkpoint(single, partial, notes=notes, dtype=torch.float16)
         half_db = score_db(load_checkpoint(partial))
         if abs(half_db - notes["nsdr_db"]) > MAX_LOSS_DB:
             raise UserError(
                 f"half precision changes the validation score of {source} from "
                 f"{notes['nsdr_db']:.3f} to {half_db:.3f} dB; nothing was written"
             )
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
     return (
         f"{target}: {target.stat().st_size / 1e6:.2f} MB, step {notes['step']}, validation nSDR "
         f"{notes['nsdr_db']:.3f} dB in single and {half_db:.3f} dB in half precision, "
@@ -83,6 +80,9 @@ def main() -> int:
         print(pack(options.run, options.target, which=options.which, gmd=options.gmd))
     except UserError as error:
         print(f"larsnet.pack: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"larsnet.pack: error: {options.target} cannot be written: {error}", file=sys.stderr)
         return 2
     return 0
 

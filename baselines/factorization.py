@@ -22,12 +22,15 @@ class FactorizationConfig:
     activations ([2], eqs. 5 and 6); ``joint`` updates both from one model ([4]: a quarter less
     work an iteration, some more iterations); ``semi`` is ``free``, but of the templates keeps,
     at iteration k of K, (1 - a) of the given ones, a = (k / K) ** adaptation_power ([3], where
-    the power is beta). ``floor`` is added to the model, in units of the spectrogram.
+    the power is beta). With ``extrapolate`` updates start beyond where the last one led, and are
+    taken back where that raises the cost: fewer iterations to the same cost ([5]). ``floor`` is
+    added to the model, in units of the spectrogram.
     """
 
     n_iterations: int = 30
     adaptation: Adaptation = "fixed"
     adaptation_power: float = 4.0
+    extrapolate: bool = False
     floor: float = 1e-8
     track_cost: bool = False
 

@@ -4,7 +4,9 @@ Sources: [1] Smaragdis, "Non-negative matrix factor deconvolution", ICA 2004; [2
 Mueller, "Reverse engineering the Amen break", IEEE/ACM TASLP 24(9), 2016; [3] Dittmar and
 Gaertner, "Real-time transcription and separation of drum recordings based on NMF
 decomposition", DAFx 2014; [4] Marmin, Goulart and Fevotte, "Joint majorization-minimization
-for nonnegative matrix factorization with the beta-divergence", Signal Processing 210, 2023.
+for nonnegative matrix factorization with the beta-divergence", Signal Processing 210, 2023; [5]
+Ang and Gillis, "Accelerating nonnegative matrix factorization algorithms using extrapolation",
+Neural Computation 31(2), 2019.
 
 Symbols: ``spectrogram`` (batch, bins, frames) is denoted V in [2]; ``templates`` (components,
 bins, template frames), with or without a batch axis before, is W, its last axis the T template
@@ -33,6 +35,7 @@ from baselines.factorization import (
 )
 
 _VALUES_PER_CHUNK = {"cpu": 1 << 20}  # a few megabytes: the model stays in the cache
+_LARGEST_MOMENTUM = 0.8
 _SMALLEST = 1e-30  # below lie subnormal numbers, on which processors are slow
 
 
@@ -67,14 +70,18 @@ def factorize(
     anchor = _normalize(state) if config.adaptation == "semi" else None
     costs = [state.cost()] if config.track_cost else []
     for iteration in range(1, config.n_iterations + 1):
+        # the last step is plain: nothing follows that would take it back
+        state.extrapolates = config.extrapolate and iteration < config.n_iterations
         if config.adaptation in ("semi", "free"):
             state.update(templates=True)
         if anchor is not None:
             weight = (iteration / config.n_iterations) ** config.adaptation_power
             state.stacked.mul_(weight).add_(anchor, alpha=1 - weight)
             _normalize(state)
+            state.forget_templates()
         state.update(templates=config.adaptation == "joint", activations=True)
         if config.track_cost:
+            state.settle()
             costs.append(state.cost())
     return state.result(torch.stack(costs) if costs else None)
 
@@ -119,6 +126,15 @@ def stem_magnitudes(
     return parts
 
 
+@dataclass(frozen=True)
+class _Step:
+    """The plain step that was gone beyond, and the cost before it."""
+
+    stacked: Tensor
+    padded: Tensor
+    cost_before: Tensor
+
+
 @dataclass
 class _State:
     """The factors in the layout that makes every update a matrix product.
@@ -128,6 +144,10 @@ class _State:
     (batch, frames, template_frames * components) of a frame is a run of it in memory, oldest
     activation first; ``stacked`` (batch, template_frames * components, bins) matches it.
     Bins are padded to whole vectors.
+
+    ``reached`` is where the last plain updates of templates and activations led; with
+    ``extrapolates`` the next ones start beyond. ``n_runs``: how many of a clip's steps since one
+    was taken back; ``pending``: what is needed to take the last one back.
     """
 
     target: Tensor
@@ -138,6 +158,10 @@ class _State:
     n_bins: int
     n_taps: int
     floor: Tensor
+    n_runs: Tensor
+    reached: tuple[Tensor | None, Tensor | None] = (None, None)
+    extrapolates: bool = False
+    pending: _Step | None = None
 
     @classmethod
     def of(cls, spectrogram: Tensor, templates: Tensor, start: Tensor, floor: float) -> _State:
@@ -157,6 +181,7 @@ class _State:
             n_bins=n_bins,
             n_taps=n_taps,
             floor=target.new_full((1, 1, 1), floor),
+            n_runs=target.new_zeros(n_batch, 1, 1),
         )
 
     def update(self, *, templates: bool = False, activations: bool = False) -> None:
@@ -169,19 +194,77 @@ class _State:
         tall = self.stacked.new_zeros(n_batch, n_bins if templates else 0, n_stacked)
         products = torch.empty_like(self.windows) if activations else self.windows
         transposed = self.stacked.transpose(1, 2)
+        costs = []
         for frames, model in self._models():
+            if self.extrapolates or self.pending:
+                costs.append(_cost_but_constant(self.target[:, frames], model))
             ratio = torch.div(self.target[:, frames], model, out=model)
             if templates:
                 tall.baddbmm_(ratio.transpose(1, 2), self.windows[:, frames])
             if activations:
                 torch.bmm(ratio, transposed, out=products[:, frames])
+        cost = torch.stack(costs).sum(dim=0) if costs else None
+        if cost is not None and self._take_back(cost):
+            self.update(templates=templates, activations=activations)
+            return
         if templates:
             denominator = self.windows.sum(dim=1).unsqueeze(-1)
-            _multiply(self.stacked, tall.transpose(1, 2), denominator)
+            self.stacked = _multiplied(self.stacked, tall.transpose(1, 2), denominator)
         if activations:
-            numerator = self._overlap_add(products)
-            _multiply(self.padded[:, self.n_taps - 1 :], numerator, self._activation_weights())
+            played = _multiplied(
+                self.padded[:, self.n_taps - 1 :],
+                self._overlap_add(products),
+                self._activation_weights(),
+            )
+            self.padded = functional.pad(played, (0, 0, self.n_taps - 1, 0))
+        if self.extrapolates and cost is not None:
+            self._extrapolate(templates, activations, cost)
+        if activations:
             self.windows = _windows(self.padded, self.n_taps)
+
+    def settle(self) -> None:
+        """Take the last step back to the plain one if it raised the cost."""
+        if self.pending:
+            parts = [_cost_but_constant(self.target[:, at], model) for at, model in self._models()]
+            self._take_back(torch.stack(parts).sum(dim=0))
+
+    def forget_templates(self) -> None:
+        """Templates were replaced: neither where they were nor what they cost says anything."""
+        self.reached, self.pending = (None, self.reached[1]), None
+
+    def _extrapolate(self, templates: bool, activations: bool, cost: Tensor) -> None:
+        """Go on the way from where the update before led to where this one does ([5], alg. 3).
+
+        By its logarithm, so that what is positive stays so; by (n - 1) / (n + 2) of it, Nesterov's
+        rule, at most `_LARGEST_MOMENTUM`.
+        """
+        plain = (self.stacked, self.padded)
+        self.n_runs = self.n_runs + 1
+        power = 1 + ((self.n_runs - 1) / (self.n_runs + 2)).clamp_max(_LARGEST_MOMENTUM)
+        further = [
+            new if old is None or not moved else _further(old, new, power)
+            for old, new, moved in zip(self.reached, plain, (templates, activations), strict=True)
+        ]
+        self.reached = (
+            plain[0] if templates else self.reached[0],
+            plain[1] if activations else self.reached[1],
+        )
+        self.stacked, self.padded = further
+        self.pending = _Step(*plain, cost)
+
+    def _take_back(self, cost: Tensor) -> bool:
+        """Whether the pending step raised the cost of any clip, which then has the plain one."""
+        step, self.pending = self.pending, None
+        if step is None:
+            return False
+        risen = (cost > step.cost_before).view(-1, 1, 1)
+        if not bool(risen.any()):
+            return False
+        self.stacked = torch.where(risen, step.stacked, self.stacked)
+        self.padded = torch.where(risen, step.padded, self.padded)
+        self.n_runs = torch.where(risen, 0.0, self.n_runs)
+        self.windows = _windows(self.padded, self.n_taps)
+        return True
 
     def cost(self) -> Tensor:
         """D(V | Lambda + floor) of each clip."""
@@ -236,10 +319,22 @@ class _State:
         return weights
 
 
-def _multiply(factor: Tensor, numerator: Tensor, denominator: Tensor) -> None:
-    """factor *= numerator / denominator in place; a factor without influence stays."""
+def _multiplied(factor: Tensor, numerator: Tensor, denominator: Tensor) -> Tensor:
+    """factor * numerator / denominator; a factor without influence stays."""
     ratio = torch.where(denominator > 0, numerator / denominator.clamp_min(_SMALLEST), 1.0)
-    torch.threshold_(factor.mul_(ratio), _SMALLEST, 0.0)
+    return torch.threshold_(ratio.mul_(factor), _SMALLEST, 0.0)
+
+
+def _further(old: Tensor, new: Tensor, exponent: Tensor) -> Tensor:
+    """old * (new / old) ** exponent; what is zero stays zero."""
+    ratio = new / old.clamp_min(_SMALLEST)
+    return torch.threshold_(ratio.pow_(exponent).mul_(old), _SMALLEST, 0.0)
+
+
+def _cost_but_constant(target: Tensor, model: Tensor) -> Tensor:
+    """D(target | model) of each clip but for what the target alone decides."""
+    cells = torch.log(model).mul_(target).neg_().add_(model)
+    return cells.sum(dim=2).sum(dim=1, dtype=torch.float64)
 
 
 def _normalize(state: _State) -> Tensor:
@@ -248,6 +343,8 @@ def _normalize(state: _State) -> Tensor:
     sums = torch.where(sums > 0, sums, 1.0)
     state.by_tap().div_(sums[:, None, :, None])
     state.padded.mul_(sums[:, None, :])
+    if state.reached[1] is not None:  # on the same scale
+        state.reached = (state.reached[0], state.reached[1] * sums[:, None, :])
     state.windows = _windows(state.padded, state.n_taps)
     return state.stacked.clone()
 

@@ -205,7 +205,8 @@ def describe(
 ) -> SystemInfo:
     """What a table says of a factorization; the revision is a hash of all that decides."""
     name, summary = _FACTORIZATIONS[system]
-    facts = f"{settings}|{digest}|{BLOCKS}"
+    # what is not extrapolated keeps the revision that it had before that could be chosen
+    facts = f"{settings}|{digest}|{BLOCKS}".replace(", extrapolate=False", "")
     return SystemInfo(
         id=system,
         name=name,

@@ -1,9 +1,14 @@
-"""The six augmentations of LarsNet (arXiv 2312.09663, section 4), each a pure function.
+"""The six augmentations of LarsNet (arXiv 2312.09663, section 4), and two more.
 
 Half of the examples are augmented at all. Of those, each augmentation strikes with its own
 probability, drawn from a generator of its own, which depends on seed, example and
 augmentation alone: leaving one out changes nothing about the others. `draw` decides, the other
-functions do; stems are (..., channels, samples) tensors on any device, full scale 1.0.
+functions, each of them pure, do; stems are (..., channels, samples) tensors on any device, full
+scale 1.0.
+
+The two more, an equalizer and damping, are not the paper's and are left out unless a configuration
+asks for them. They make other drums of the few kits that there are: what sets one kit apart from
+another is above all how its drums are tuned, how long they ring and how bright they are.
 
 Kit swap and doubling decide which kits play a stem, so they cost no more than placing other
 hits. A pitch shift does not move onsets: hits are placed on a time axis stretched by the
@@ -12,17 +17,29 @@ shift, which resampling then undoes (`stretched_length`, `resample`).
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.fft import next_fast_len, prev_fast_len
 from torch import Tensor
 
-from stemgmd_build.taxonomy import STEMS
+from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
 NAMES: Final = ("kit_swap", "doubling", "pitch_shift", "saturation", "channel_swap", "remix")
+"""The paper's."""
+MORE_NAMES: Final = ("equalizer", "damping")
+
+_STREAMS: Final = (*NAMES, "example", *MORE_NAMES)
+"""A generator each; the order decides what is drawn, so new ones go to the end."""
+
+EQUALIZER_HZ: Final = (60.0, 180.0, 540.0, 1620.0, 4860.0, 14580.0)
+"""Where the equalizer's gains are; between them they go linearly over log-frequency."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +47,8 @@ class AugmentConfig:
     """Probabilities and ranges. ``example`` is the probability that anything happens at all.
 
     ``semitones`` is the largest shift either way, ``drive`` the range of b in tanh(b x),
-    ``remix_db`` that of a stem's gain.
+    ``remix_db`` that of a stem's gain, ``equalizer_db`` the equalizer's largest gain either way,
+    ``damping_sec`` the range of time constants, evenly over their logarithm.
     """
 
     example: float = 0.5
@@ -40,19 +58,27 @@ class AugmentConfig:
     saturation: float = 0.3
     channel_swap: float = 0.5
     remix: float = 0.3
+    equalizer: float = 0.0
+    damping: float = 0.0
     semitones: float = 3.0
     drive: tuple[float, float] = (1.0, 5.0)
     remix_db: tuple[float, float] = (-12.0, 0.0)
+    equalizer_db: float = 9.0
+    damping_sec: tuple[float, float] = (0.05, 0.5)
 
     def __post_init__(self) -> None:
-        chances = [self.example, *(getattr(self, name) for name in NAMES)]
+        chances = [self.example, *(getattr(self, name) for name in (*NAMES, *MORE_NAMES))]
         if not all(0 <= p <= 1 for p in chances):
             raise ValueError("probabilities of augmentations are from 0 to 1")
         if not 0 <= self.semitones <= 12:
             raise ValueError("semitones must be from 0 to 12")
-        for low, high in (self.drive, self.remix_db):
+        for low, high in (self.drive, self.remix_db, self.damping_sec):
             if not low <= high:
                 raise ValueError("a range of an augmentation begins above its end")
+        if not 0 <= self.equalizer_db <= 24:
+            raise ValueError("equalizer_db must be from 0 to 24")
+        if not self.damping_sec[0] > 0:
+            raise ValueError("damping_sec must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +86,8 @@ class Draw:
     """What happens to each of an example's five stems.
 
     ``kits``: the kit that plays it, ``doubles``: a second one, or -1; ``semitones``: 0 for
-    none; ``drives``: b of tanh(b x), 0 for none; ``swapped``: left and right; ``gains_db``.
+    none; ``drives``: b of tanh(b x), 0 for none; ``swapped``: left and right; ``gains_db``;
+    ``equalizers_db``: gains at EQUALIZER_HZ, empty for none; ``dampings_sec``: 0 for none.
     """
 
     kits: tuple[int, ...]
@@ -69,6 +96,8 @@ class Draw:
     drives: tuple[float, ...]
     swapped: tuple[bool, ...]
     gains_db: tuple[float, ...]
+    equalizers_db: tuple[tuple[float, ...], ...] = ((),) * len(STEMS)
+    dampings_sec: tuple[float, ...] = (0.0,) * len(STEMS)
 
 
 def draw(config: AugmentConfig, *, kit: int, n_kits: int, seed: int, index: int) -> Draw:
@@ -76,10 +105,11 @@ def draw(config: AugmentConfig, *, kit: int, n_kits: int, seed: int, index: int)
     n_stems = len(STEMS)
 
     def strikes(name: str, n: int) -> tuple[np.random.Generator, list[bool]]:
-        rng = np.random.default_rng([seed, index, NAMES.index(name)])
+        rng = np.random.default_rng([seed, index, _STREAMS.index(name)])
         return rng, (rng.random(n) < getattr(config, name) * active).tolist()
 
-    active = np.random.default_rng([seed, index, len(NAMES)]).random() < config.example
+    whether = np.random.default_rng([seed, index, _STREAMS.index("example")])
+    active = whether.random() < config.example
     # All stems but the target come from other kits. Which stem is the target differs from net
     # to net; one stem that keeps its kit serves all, since the kit itself was drawn at random.
     rng, (swap,) = strikes("kit_swap", 1)
@@ -98,6 +128,13 @@ def draw(config: AugmentConfig, *, kit: int, n_kits: int, seed: int, index: int)
     rng, (remixed,) = strikes("remix", 1)
     levels = rng.uniform(*config.remix_db, n_stems)
     gains_db = [float(levels[i]) if remixed else 0.0 for i in range(n_stems)]
+    rng, which = strikes("equalizer", n_stems)
+    curves = rng.uniform(-config.equalizer_db, config.equalizer_db, (n_stems, len(EQUALIZER_HZ)))
+    equalizers_db = [tuple(curves[i].tolist()) if which[i] else () for i in range(n_stems)]
+    rng, which = strikes("damping", n_stems)
+    shortest, longest = map(math.log, config.damping_sec)
+    times = np.exp(rng.uniform(shortest, longest, n_stems))
+    dampings_sec = [float(times[i]) if which[i] else 0.0 for i in range(n_stems)]
     return Draw(
         tuple(kits),
         tuple(doubles),
@@ -105,6 +142,8 @@ def draw(config: AugmentConfig, *, kit: int, n_kits: int, seed: int, index: int)
         tuple(drives),
         tuple(swapped),
         tuple(gains_db),
+        tuple(equalizers_db),
+        tuple(dampings_sec),
     )
 
 
@@ -147,3 +186,33 @@ def swap_channels(stem: Tensor) -> Tensor:
 def remix(stem: Tensor, gain_db: float) -> Tensor:
     """The stem at another level."""
     return stem * 10 ** (gain_db / 20) if gain_db else stem
+
+
+def equalize(stem: Tensor, gains_db: Sequence[float]) -> Tensor:
+    """The stem through a filter without delay: gains at EQUALIZER_HZ, empty for none.
+
+    Constant below the first and above the last frequency. The stem is taken as periodic: the curve
+    is smooth, so no more than some milliseconds reach across its ends.
+    """
+    if not len(gains_db):
+        return stem
+    n_samples = stem.shape[-1]
+    curve_db = np.interp(_octaves(n_samples), np.log2(EQUALIZER_HZ), gains_db)
+    response = torch.exp(torch.from_numpy(curve_db).to(stem) * (np.log(10) / 20))
+    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(stem) * response, n_samples)
+    return filtered
+
+
+@functools.lru_cache(maxsize=8)
+def _octaves(n_samples: int) -> NDArray[np.float64]:
+    """Logarithm of each frequency of a real FFT, which below 1 Hz is taken for that of 1 Hz."""
+    octaves: NDArray[np.float64] = np.log2(
+        np.maximum(np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE), 1.0)
+    )
+    return octaves
+
+
+def damping_envelope(damping_sec: float, n_samples: int, like: Tensor) -> Tensor:
+    """What a hit is multiplied by from its stroke on: exp(-t / ``damping_sec``), (n_samples,)."""
+    time_sec = torch.arange(n_samples, device=like.device, dtype=like.dtype) / SAMPLE_RATE
+    return torch.exp(-time_sec / damping_sec)

@@ -23,7 +23,9 @@ from torch import Tensor
 from larsnet.augment import (
     AugmentConfig,
     Draw,
+    damping_envelope,
     draw,
+    equalize,
     remix,
     resample,
     saturate,
@@ -45,7 +47,8 @@ class Hit(NamedTuple):
     """One one-shot, or a part of it: ``n_samples`` of bank ``bank`` from ``start`` on.
 
     Added to a stem at sample ``at`` with factor ``gain``; ``choke`` is how many of its samples
-    come before the choke's decay begins (it may be negative).
+    come before the choke's decay begins (it may be negative), ``since`` how many came before
+    ``start``.
     """
 
     bank: int
@@ -54,6 +57,7 @@ class Hit(NamedTuple):
     n_samples: int
     gain: float
     choke: int
+    since: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,7 @@ class Segments:
                     end - begin,
                     float(plan.gain[i]) * gain,
                     int(choke[i]) - begin,
+                    begin,
                 )
             )
         return found
@@ -204,11 +209,13 @@ class Player:
         n_samples, drawn = stem.shape[-1], plan.draw
         if drawn.semitones[i]:
             stretched = stem.new_zeros(CHANNELS, plan.lengths[i])
-            self._place(plan.hits[i], stretched)
+            self._place(plan.hits[i], stretched, drawn.dampings_sec[i])
             whole = resample(stretched, n_samples + 2 * _GUARD_SAMPLES)
             stem.copy_(whole[:, _GUARD_SAMPLES:-_GUARD_SAMPLES])
         else:
-            self._place(plan.hits[i], stem)
+            self._place(plan.hits[i], stem, drawn.dampings_sec[i])
+        if drawn.equalizers_db[i]:
+            stem.copy_(equalize(stem, drawn.equalizers_db[i]))
         if drawn.drives[i]:
             stem.copy_(saturate(stem, drawn.drives[i]))
         if drawn.swapped[i]:
@@ -216,9 +223,15 @@ class Player:
         if drawn.gains_db[i]:
             stem.copy_(remix(stem, drawn.gains_db[i]))
 
-    def _place(self, hits: Sequence[Hit], stem: Tensor) -> None:
+    def _place(self, hits: Sequence[Hit], stem: Tensor, damping_sec: float) -> None:
+        envelope = stem.new_zeros(0)
+        if damping_sec:
+            longest = max(hit.since + hit.n_samples for hit in hits)
+            envelope = damping_envelope(damping_sec, longest, stem)
         for hit in hits:
             shot = self._samples[hit.bank][:, hit.start : hit.start + hit.n_samples]
+            if damping_sec:
+                shot = shot * envelope[hit.since : hit.since + hit.n_samples]
             plain = min(max(hit.choke, 0), hit.n_samples)
             stem[:, hit.at : hit.at + plain].add_(shot[:, :plain], alpha=hit.gain)
             if plain < hit.n_samples:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from larsnet.batches import Batch, losses, planned, rendered
+from larsnet.checkpoint import load_checkpoint, load_exactly, read_info
 from larsnet.distributed import Team, synchronize_batch_norm
 from larsnet.model import LarsNet
 from larsnet.record import Record
@@ -87,7 +88,13 @@ class TrainResult:
     data_share: float
 
 
-def train(config: TrainConfig, folder: Path, team: Team, gmd: Path | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    folder: Path,
+    team: Team,
+    gmd: Path | None = None,
+    init: Path | None = None,
+) -> TrainResult:
     """Train until ``config.steps``, from the start or from where the run in ``folder`` stands.
 
     Args:
@@ -95,21 +102,37 @@ def train(config: TrainConfig, folder: Path, team: Team, gmd: Path | None = None
         folder: where its files are (:mod:`larsnet.runs`).
         team: this process and its device (:mod:`larsnet.distributed`).
         gmd: the Groove MIDI Dataset's folder; default: where `stemgmd gmd` finds it.
+        init: weights to start from (fine-tuning); default: random ones. The optimizer starts anew.
 
     Raises:
         UserError: no performances or kits, the folder holds another run or is being written by
-            one, no room to write.
+            one, weights that are damaged or of another model or not those that ``config`` asks
+            for, no room to write.
         KeyboardInterrupt: after the step that it was pressed in, whose state is saved.
     """
     n_part = config.batch // config.accumulate
     if n_part % team.size:
         raise UserError(f"a batch of {n_part} cannot be shared evenly by {team.size} processes")
     with locked(folder, "training run") if team.leads else nullcontext():
+        config = _with_init(config, init)
         run = _prepare(config, team, find_collection(gmd))
+        if init is not None:
+            load_exactly(run.model, load_checkpoint(init).state_dict(), str(init))
         progress = resume(folder, config, run.model, run.optimizer)
         record = Record(folder, config, team, run.model, run.optimizer, progress)
         with _asked_to_stop() as stop:
             return _loop(run, record, stop)
+
+
+def _with_init(config: TrainConfig, init: Path | None) -> TrainConfig:
+    """The configuration, which then names the weights that the run starts from."""
+    digest = None if init is None else read_info(init).sha256
+    if config.init_sha256 not in (None, digest):
+        raise UserError(
+            f"this configuration starts from weights whose hash is {config.init_sha256}, "
+            f"not from {init or 'random ones'}; name their file with --init"
+        )
+    return replace(config, init_sha256=digest)
 
 
 def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:

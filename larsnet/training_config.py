@@ -35,6 +35,8 @@ class TrainConfig:
         precision: of the nets' arithmetic; weights stay in float32.
         sync_batch_norm: batch statistics over all devices rather than each one's own.
         split, limit, kits: which performances on which kits.
+        init_sha256: hash of the checkpoint that the run starts from (`stemgmd train --init`), None
+            for a random start.
         validation_kits: those to validate on; default: ``kits``. With a family that ``kits`` leave
             out, validation says how training carries over to drums that were never heard.
     """
@@ -60,6 +62,7 @@ class TrainConfig:
     validate_every: int = 1000
     validation_segments: int = 24
     checkpoint_every: int = 500
+    init_sha256: str | None = None
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch", "accumulate", "n_frames", "validate_every")

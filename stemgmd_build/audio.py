@@ -58,13 +58,16 @@ class AudioFile:
     """A file of n_samples in the making: blocks in, at the end its size and SHA-256.
 
     Written through Python, not by libsndfile, so that a full disk is an OSError and the bytes
-    are hashed without reading them again.
+    are hashed without reading them again. ``with_md5``: also its MD5, which only mirdata asks for
+    and which takes longer than all the rest of a WAV file.
     """
 
-    def __init__(self, path: Path, file_format: FileFormat, n_samples: int) -> None:
+    def __init__(
+        self, path: Path, file_format: FileFormat, n_samples: int, *, with_md5: bool = False
+    ) -> None:
         self._file = path.open("wb")
         self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)  # what mirdata compares
+        self._md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
         self._n_bytes = 0
         self._flac: soundfile.SoundFile | None = None
         if file_format == "flac":
@@ -90,17 +93,19 @@ class AudioFile:
 
     def _put(self, data: bytes | memoryview) -> None:
         self._sha256.update(data)
-        self._md5.update(data)
+        if self._md5 is not None:
+            self._md5.update(data)
         self._n_bytes += len(data) if isinstance(data, bytes) else data.nbytes
         self._file.write(data)
 
     def finish(self) -> tuple[int, str, str]:
-        """Close the file; return (bytes, SHA-256 in hex, MD5 in hex)."""
+        """Close the file; return (bytes, SHA-256 in hex, MD5 in hex or "" without)."""
         if self._flac is not None:
             self._flac.close()
             self._put(self._encoded.getbuffer())
         self._file.close()
-        return self._n_bytes, self._sha256.hexdigest(), self._md5.hexdigest()
+        md5 = self._md5.hexdigest() if self._md5 is not None else ""
+        return self._n_bytes, self._sha256.hexdigest(), md5
 
     def abandon(self) -> None:
         """Close a file that will not be finished."""

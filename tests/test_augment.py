@@ -11,10 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from larsnet.augment import (
+    EQUALIZER_HZ,
+    MORE_NAMES,
     NAMES,
     AugmentConfig,
     Draw,
+    damping_envelope,
     draw,
+    equalize,
     remix,
     resample,
     saturate,
@@ -77,6 +81,23 @@ def test_what_is_drawn_fills_the_papers_ranges(papers: list[Draw]) -> None:
         assert low <= min(values) <= low + 0.05 * (high - low)
         assert high - 0.05 * (high - low) <= max(values) <= high
         assert np.mean(values) == pytest.approx((low + high) / 2, abs=0.05 * (high - low))
+
+
+def test_what_is_not_the_papers_happens_only_where_it_is_asked_for(papers: list[Draw]) -> None:
+    assert not any(any(one.equalizers_db) or any(one.dampings_sec) for one in papers)
+    asked = replace(AugmentConfig(), **dict.fromkeys(MORE_NAMES, 0.6))
+    more = draws(asked)
+    for name in ("equalizers_db", "dampings_sec"):
+        struck = [bool(value) for one in more for value in getattr(one, name)]
+        assert share(struck) == pytest.approx(0.5 * 0.6, abs=0.025)
+    assert [replace(a, equalizers_db=b.equalizers_db, dampings_sec=b.dampings_sec)
+            for a, b in zip(more, papers, strict=True)] == papers  # fmt: skip
+    gains = [g for one in more for curve in one.equalizers_db for g in curve]
+    assert max(map(abs, gains)) <= asked.equalizer_db < max(map(abs, gains)) + 0.1
+    times = np.log([t for one in more for t in one.dampings_sec if t])
+    low, high = np.log(asked.damping_sec)
+    assert low <= times.min() <= times.max() <= high
+    assert times.mean() == pytest.approx((low + high) / 2, abs=0.05 * (high - low))
 
 
 def test_a_swap_leaves_one_stem_on_its_kit() -> None:
@@ -168,3 +189,32 @@ def test_remixing_changes_the_level_by_its_decibels(gain_db: float) -> None:
 def test_impossible_settings_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         AugmentConfig(**values)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.floats(-24, 24), min_size=6, max_size=6))
+def test_an_equalizer_has_its_gains_at_its_frequencies_and_moves_nothing(
+    gains_db: list[float],
+) -> None:
+    """A click stays where it is; its spectrum is the curve."""
+    n_samples = 44100  # a bin is 1 Hz
+    click = torch.zeros(2, n_samples, dtype=torch.float64)
+    click[:, 22050] = 1.0
+    filtered = equalize(click, gains_db)
+    spectrum_db = 20 * torch.log10(torch.fft.rfft(filtered[0]).abs())
+    for hz, gain_db in zip(EQUALIZER_HZ, gains_db, strict=True):
+        assert float(spectrum_db[round(hz)]) == pytest.approx(gain_db, abs=1e-6)
+    between = float(spectrum_db[round((EQUALIZER_HZ[1] * EQUALIZER_HZ[2]) ** 0.5)])
+    assert between == pytest.approx((gains_db[1] + gains_db[2]) / 2, abs=0.05)
+    torch.testing.assert_close(filtered, filtered.roll(-22050, 1).flip(1).roll(22051, 1))
+
+
+def test_an_equalizer_without_gains_is_none() -> None:
+    assert equalize(SINE, ()) is SINE
+    torch.testing.assert_close(equalize(SINE, (0.0,) * 6), SINE)
+
+
+def test_damping_makes_a_hit_fall_off_by_its_time_constant() -> None:
+    envelope = damping_envelope(0.1, 44100, torch.zeros(0, dtype=torch.float64))
+    assert float(envelope[0]) == 1.0
+    assert float(envelope[4410]) == pytest.approx(np.exp(-1))
+    assert float(envelope[44100 // 2]) == pytest.approx(np.exp(-5))

@@ -69,9 +69,12 @@ def built(few: Collection, kits: tuple[Kit, ...], tmp_path_factory: pytest.TempP
     return root
 
 
-def build_into(root: Path, few: Collection, kits: tuple[Kit, ...], **options: Any) -> None:
+def build_into(
+    root: Path, few: Collection, kits: tuple[Kit, ...], *, mirdata: bool = True, **options: Any
+) -> None:
     with locked(root, "build"):
-        plan = build.make_plan(root, few, few.performances, kits, RenderSettings(**options))
+        settings = RenderSettings(**options)
+        plan = build.make_plan(root, few, few.performances, kits, settings, mirdata=mirdata)
         assert build.run(plan, few, show_progress=False) == []
 
 
@@ -296,19 +299,23 @@ def test_a_folder_that_is_no_dataset_and_damaged_onsets_are_one_line(tmp_path: P
 # --- the folder -----------------------------------------------------------------------------------
 
 
-def test_a_dataset_of_an_older_version_gets_its_index_without_being_rendered_again(
-    dataset: Path, built: Path, few: Collection, kits: tuple[Kit, ...]
+def test_a_dataset_gets_its_mirdata_index_later_without_being_rendered_again(
+    built: Path, few: Collection, kits: tuple[Kit, ...], tmp_path: Path
 ) -> None:
-    for path in (*dataset.glob("tracks-*"), dataset / "mirdata_index.json", dataset / "README.md"):
-        path.unlink()
-    lines = [json.loads(line) for line in (dataset / "manifest.jsonl").read_text().splitlines()]
-    old = [{k: v for k, v in line.items() if k != "md5"} for line in lines
-           if (dataset / line["path"]).exists()]  # fmt: skip
-    (dataset / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
-    times = {path: path.stat().st_mtime_ns for path in dataset.glob("audio/**/*.flac")}
-    build_into(dataset, few, kits)
+    root = tmp_path / "d"
+    build_into(root, few, kits, mirdata=False)
+    assert "md5" not in (root / "manifest.jsonl").read_text()
+    with pytest.raises(UserError, match="run again with --mirdata"):
+        Dataset(root).load_tracks()
+    without = hashes(root)
+    times = {path: path.stat().st_mtime_ns for path in root.glob("audio/**/*.flac")}
+    build_into(root, few, kits)
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert hashes(dataset) == hashes(built)
+    write_shards(root, 10**9, show_progress=False)
+    assert hashes(root) == hashes(built)
+    shutil.rmtree(root / "shards")
+    build_into(root, few, kits, mirdata=False)
+    assert hashes(root) == without
 
 
 def test_the_files_do_not_depend_on_how_far_an_earlier_build_came(

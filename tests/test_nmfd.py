@@ -41,9 +41,16 @@ def random_problem(
     zeros=st.sampled_from([0.0, 0.4, 0.9]),
     scale=st.sampled_from([1e-4, 1.0, 1e4]),
     adaptation=st.sampled_from(["fixed", "free", "joint"]),
+    extrapolate=st.booleans(),
 )
 def test_kl_never_rises(
-    seed: int, frames: int, taps: int, zeros: float, scale: float, adaptation: str
+    seed: int,
+    frames: int,
+    taps: int,
+    zeros: float,
+    scale: float,
+    adaptation: str,
+    extrapolate: bool,
 ) -> None:
     """Templates that reach beyond the end of the clip, and beyond all of it, included."""
     problem = random_problem(seed, frames=frames, taps=taps)
@@ -51,7 +58,7 @@ def test_kl_never_rises(
     spectrogram, templates, activations = (
         array * (torch.rand(array.shape, generator=rng) >= zeros) for array in problem
     )
-    config = replace(FREE, adaptation=adaptation)
+    config = replace(FREE, adaptation=adaptation, extrapolate=extrapolate)
     costs = factorize(scale * spectrogram, templates, config, activations=activations).costs
     assert costs is not None
     assert costs.shape == (config.n_iterations + 1, 2)
@@ -116,6 +123,54 @@ def test_joint_updates_reach_the_cost_of_alternating_ones_a_little_later() -> No
         assert found.costs is not None
         costs[adaptation] = found.costs.sum(dim=1)
     assert costs["joint"][45] < costs["free"][30]
+
+
+@pytest.mark.parametrize("adaptation", ["fixed", "free", "joint"])
+def test_extrapolation_needs_two_thirds_of_the_iterations_or_less(adaptation: str) -> None:
+    spectrogram, templates, activations = random_problem(4, bins=40, frames=60)
+    costs = {}
+    for extrapolate in (False, True):
+        config = FactorizationConfig(30, adaptation, extrapolate=extrapolate, track_cost=True)
+        found = factorize(spectrogram, templates, config, activations=activations)
+        assert found.costs is not None
+        costs[extrapolate] = found.costs
+    assert bool((costs[True][20] < costs[False][30]).all())
+
+
+@pytest.mark.parametrize("adaptation", ["fixed", "free", "joint", "semi"])
+def test_looking_at_the_cost_changes_nothing(adaptation: str) -> None:
+    """Extrapolated steps are taken back where they raise it, whoever else looks at it."""
+    spectrogram, templates, activations = random_problem(5, bins=40, frames=60)
+    config = FactorizationConfig(25, adaptation, extrapolate=True)
+    plain, tracked = (
+        factorize(spectrogram, templates, one, activations=activations)
+        for one in (config, replace(config, track_cost=True))
+    )
+    assert torch.equal(plain.templates, tracked.templates)
+    assert torch.equal(plain.activations, tracked.activations)
+
+
+def test_a_step_that_raises_the_cost_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the clip that it raises it for, and only of that one."""
+    taken: list[list[bool]] = []
+    take_back = nmfd._State._take_back
+
+    def watched(state: nmfd._State, cost: Tensor) -> bool:
+        if state.pending is not None:
+            taken.append((cost > state.pending.cost_before).tolist())
+        return take_back(state, cost)
+
+    monkeypatch.setattr(nmfd._State, "_take_back", watched)
+    monkeypatch.setattr(nmfd, "_LARGEST_MOMENTUM", 5.0)
+    spectrogram, templates, activations = random_problem(6, bins=40, frames=60)
+    config = FactorizationConfig(60, "fixed", extrapolate=True, track_cost=True)
+    together = factorize(spectrogram, templates, config, activations=activations)
+    assert [True, False] in taken or [False, True] in taken
+    assert together.costs is not None
+    assert bool((together.costs[1:] <= together.costs[:-1] * (1 + 1e-6)).all())
+    alone = factorize(spectrogram[1:], templates, config, activations=activations[1:])
+    assert alone.costs is not None
+    torch.testing.assert_close(alone.costs[:, 0], together.costs[:, 1], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("adaptation", ["fixed", "free"])

@@ -9,12 +9,19 @@ import pytest
 import torch
 from small_kits import WHEEL_KIT, drum_sounds, write_kit
 
-from larsnet.augment import AugmentConfig
-from larsnet.segments import Plan, Player, Segments
+from larsnet.augment import AugmentConfig, equalize
+from larsnet.segments import Hit, Plan, Player, Segments
 from stemgmd_build.kits.catalogue import find_kit, own_kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.rendering.bank import Bank, load_bank
-from stemgmd_build.rendering.render import FIVE_ROWS, Strikes, render, schedule, strikes_of
+from stemgmd_build.rendering.render import (
+    CHOKE_DECAY,
+    FIVE_ROWS,
+    Strikes,
+    render,
+    schedule,
+    strikes_of,
+)
 from stemgmd_build.taxonomy import ARTICULATIONS, STEMS
 
 N_SAMPLES = 60_000
@@ -120,7 +127,7 @@ def test_doubling_is_the_mean_of_two_kits(strikes: list[Strikes], banks: list[Ba
             alone = Segments(strikes, [banks[kit]], N_SAMPLES, augment=None, seed=0)
             hits = alone._hits(plain.performance, stem, 0, plain.start, N_SAMPLES, 1.0, 1.0)
             out = torch.zeros(2, N_SAMPLES)
-            Player([banks[kit]], torch.device("cpu"))._place(hits, out)
+            Player([banks[kit]], torch.device("cpu"))._place(hits, out, 0.0)
             kits.append(out)
         torch.testing.assert_close(played(doubled, banks)[stem], (kits[0] + kits[1]) / 2)
 
@@ -166,6 +173,34 @@ def test_level_saturation_and_channels_act_on_each_stem(
         drive, gain_db = changed.draw.drives[stem], changed.draw.gains_db[stem]
         expected = torch.tanh(before[stem] * drive).flip(0) * 10 ** (gain_db / 20)
         torch.testing.assert_close(after[stem], expected)
+
+
+def test_damping_falls_off_from_each_stroke_wherever_the_example_begins() -> None:
+    """A bank that rings at one level: what is heard of a hit is the envelope, late or choked."""
+    bank, choke = torch.ones(2, 60_000), len(CHOKE_DECAY)
+    player = Player([], torch.device("cpu"))
+    player._samples.append(bank)
+    late = Hit(0, 20_000, 100, 5_000, 0.5, 10_000, 20_000)
+    choked = Hit(0, 0, 10_000, 1_000 + choke, 1.0, 1_000, 0)
+    out = torch.zeros(2, N_SAMPLES)
+    player._place((late, choked), out, 0.2)
+    expected = torch.zeros(N_SAMPLES)
+    expected[100:5_100] = 0.5 * torch.exp(-(20_000 + torch.arange(5_000)) / 8_820)
+    decay = torch.cat((torch.ones(1_000), torch.from_numpy(CHOKE_DECAY)))
+    expected[10_000 : 11_000 + choke] = decay * torch.exp(-torch.arange(len(decay)) / 8_820)
+    torch.testing.assert_close(out, expected.expand(2, -1))
+
+
+def test_equalizer_and_damping_act_on_each_stem(strikes: list[Strikes], banks: list[Bank]) -> None:
+    plain, changed = with_augment(strikes, banks, equalizer=1.0)
+    before, after = played(plain, banks), played(changed, banks)
+    for stem, gains_db in enumerate(changed.draw.equalizers_db):
+        torch.testing.assert_close(after[stem], equalize(before[stem], gains_db))
+    plain, changed = with_augment(strikes, banks, damping=1.0)
+    before, after = played(plain, banks), played(changed, banks)
+    sounding = before.square().sum(dim=(1, 2)) > 0
+    assert sounding.any()
+    assert bool((after.square().sum(dim=(1, 2)) < before.square().sum(dim=(1, 2)))[sounding].all())
 
 
 def test_a_batch_is_its_examples(strikes: list[Strikes], banks: list[Bank]) -> None:

@@ -150,6 +150,33 @@ def test_a_run_can_be_extended(config: Path, gmd: Path, whole: Path, tmp_path: P
     assert losses(out) == losses(whole)
 
 
+def test_a_run_can_start_from_the_weights_of_another(
+    config: Path, gmd: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says from which; to go on with it, the same weights must be named."""
+    out, init = tmp_path / "run", whole / "last.safetensors"
+    more = ("--seed", 5, "--init", init)
+    assert train(*arguments(config, gmd, out, "--steps", 1, *more)) == 0
+    info = read_info(out / "last.safetensors")
+    assert info.notes["training"]["init_sha256"] == read_info(init).sha256
+    theirs = dict(load_checkpoint(init).named_parameters())
+    farthest = 1.01 * load_config(str(config)).learning_rate  # of Adam's first step
+    for name, parameter in load_checkpoint(out / "last.safetensors").named_parameters():
+        assert float((parameter - theirs[name]).detach().abs().max()) <= farthest, name
+    assert "init_sha256 is different" in refusal(
+        capsys, *arguments(config, gmd, out, "--steps", 2, "--seed", 5)
+    )
+    assert train(*arguments(config, gmd, out, "--steps", 2, *more)) == 0
+    other = tmp_path / "other.toml"
+    other.write_text(f'init_sha256 = "{"0" * 64}"\n{config.read_text()}')
+    assert "name their file with --init" in refusal(
+        capsys, *arguments(other, gmd, tmp_path / "x", "--init", init)
+    )
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(config.read_text().replace("widths = [4, 6]", "widths = [4, 8]"))
+    assert str(init) in refusal(capsys, *arguments(wrong, gmd, tmp_path / "y", "--init", init))
+
+
 def test_another_run_in_the_folder_is_refused(
     config: Path, gmd: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,7 @@ AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
         ("mask_exponent", (1.0, 2.0, 3.0)),
         ("adaptation_power", (2.0, 4.0, 8.0, 16.0)),
         ("template_sec", (0.23, 0.46, 0.93)),
+        ("extrapolate", (False, True)),
         ("n_iterations", (15, 30, 60)),
         _FFT,
     ),

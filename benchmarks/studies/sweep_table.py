@@ -41,6 +41,7 @@ class Row:
     mask_exponent: float
     decay_sec: float
     elsewhere: float
+    extrapolate: bool
     pooled_nsdr_db: float
     macro_nsdr_db: float
     kick: float
@@ -58,7 +59,7 @@ class Row:
         return (*(getattr(self, name) for name in ("system", *TRIED)), self.clips)
 
 
-TRIED: Final = tuple(field.name for field in fields(Row))[1:11]
+TRIED: Final = tuple(field.name for field in fields(Row))[1:12]
 """The columns that say what was tried."""
 
 
@@ -107,5 +108,6 @@ _PARSERS: Final[Mapping[str, Any]] = {
     "str": str,
     "int": int,
     "float": float,
+    "bool": {"False": False, "True": True}.__getitem__,
     "int | None": lambda text: int(text) if text else None,
 }

@@ -16,6 +16,7 @@ DIR/last.safetensors are weights for `stemgmd separate --weights`.
 examples:
   stemgmd train smoke                                 does training work here? under a minute
   stemgmd train larsnet-small --out runs/small        what two cores can train
+  stemgmd train my.toml --init runs/small/best.safetensors   go on from there, on other terms
   stemgmd train larsnet --device cuda                 the paper's recipe
   torchrun --nproc-per-node 4 -m stemgmd_build.cli train larsnet --device cuda
   torchrun --nproc-per-node 2 -m stemgmd_build.cli train larsnet-small
@@ -33,6 +34,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("config", help="larsnet, larsnet-small, smoke, or a TOML file")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: runs/<name of the configuration>"
+    )
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="weights to start from, such as another run's"
     )
     parser.add_argument("--gmd", type=Path, metavar="DIR", help="the Groove MIDI Dataset")
     parser.add_argument("--device", default="cpu", help="such as cpu (default) or cuda")
@@ -58,7 +62,7 @@ def main(argv: list[str]) -> int:
         torch.set_num_threads(max(1, options.threads))
     folder = options.out or Path("runs") / Path(options.config).stem
     with join_team(options.device) as team:
-        result = train(config, folder, team, options.gmd)
+        result = train(config, folder, team, options.gmd, options.init)
         if team.leads:
             hours = result.progress.seconds / 3600
             print(

@@ -49,13 +49,17 @@ _MEAN_TAIL_SEC: Final = 1.6
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a build will do: every track, those not done yet, and what they will cost."""
+    """What a build will do: every track, those not done yet, and what they will cost.
+
+    ``mirdata``: an index with the MD5 of every file is written too.
+    """
 
     root: Path
     jobs: tuple[Job, ...]
     todo: tuple[Job, ...]
     done: dict[tuple[str, str], TrackRecord]
     settings: dict[str, Any]
+    mirdata: bool = False
 
     @property
     def n_files(self) -> int:
@@ -84,6 +88,7 @@ def make_plan(
     render: RenderSettings,
     *,
     gain_db: float = 0.0,
+    mirdata: bool = False,
 ) -> Plan:
     """Settle every kit's bank and gain, and see what is done already.
 
@@ -108,7 +113,14 @@ def make_plan(
     order = sorted(performances, key=lambda p: (-p.duration_sec, p.id))
     jobs = tuple(
         # Absolute, for the workers of a cluster have working folders of their own.
-        Job(root.absolute(), collection.midi_path(performance).absolute(), performance, kit, render)
+        Job(
+            root.absolute(),
+            collection.midi_path(performance).absolute(),
+            performance,
+            kit,
+            render,
+            mirdata,
+        )
         for kit in ready
         for performance in order
     )
@@ -119,7 +131,7 @@ def make_plan(
         if record and record.row["midi_sha256"] != midi_sha256[job.performance.id]:
             del done[record.key]
     todo = tuple(job for job in jobs if (job.kit.id, job.performance.id) not in done)
-    return Plan(root, jobs, todo, done, settings)
+    return Plan(root, jobs, todo, done, settings, mirdata)
 
 
 def _hash(collection: Collection, performance: Performance) -> str:
@@ -265,7 +277,9 @@ def _failure(outcome: Outcome) -> str:
 
 def _finish(plan: Plan, collection: Collection, done: dict[tuple[str, str], TrackRecord]) -> None:
     """Write what describes the whole: onsets, licences, metadata, manifest; drop the journal."""
-    records = [formats.with_md5(plan.root, done[key]) for key in sorted(done)]
+    records = [done[key] for key in sorted(done)]
+    if plan.mirdata:
+        records = [formats.with_md5(plan.root, record) for record in records]
     files = [file for record in records for file in record.files]
     files += onsets.write_onsets(plan.root, collection, {r.row["id"] for r in records})
     used = {record.row["kit"] for record in records}
@@ -276,8 +290,13 @@ def _finish(plan: Plan, collection: Collection, done: dict[tuple[str, str], Trac
     files.append(
         manifest.write_recorded(plan.root / manifest.METADATA, manifest.metadata_text(records))
     )
-    files += formats.write_hosting(plan.root, records, files)
-    manifest.write_recorded(plan.root / manifest.MANIFEST, manifest.manifest_text(files))
+    files += formats.write_hosting(plan.root, records)
+    if plan.mirdata:
+        files.append(formats.write_mirdata_index(plan.root, records, files))
+    else:  # one of an earlier build would lack what is new
+        (plan.root / formats.MIRDATA_INDEX).unlink(missing_ok=True)
+    text = manifest.manifest_text(files, with_md5=plan.mirdata)
+    manifest.write_recorded(plan.root / manifest.MANIFEST, text)
     (plan.root / manifest.JOURNAL).unlink(missing_ok=True)
     shutil.rmtree(plan.root / PARTIAL, ignore_errors=True)
 

@@ -2,8 +2,9 @@
 
 `README.md` is a dataset card whose head tells Hugging Face `datasets` what to load: a table for
 each split, ``tracks-<split>.jsonl``, in the form of `audiofolder` (a column ``<stem>_file_name``
-becomes the audio column ``<stem>``; paths are relative to the table). ``mirdata_index.json`` is an
-index by mirdata's conventions: track -> kind of file -> [path, MD5]; `mirdata_loader` reads it.
+becomes the audio column ``<stem>``; paths are relative to the table). ``mirdata_index.json``, where
+it is asked for, is an index by mirdata's conventions: track -> kind of file -> [path, MD5];
+`mirdata_loader` reads it.
 
 The tables cannot be metadata.csv itself: `audiofolder` takes a table for each split as a whole,
 and left alone it takes folders called ``eval_session`` for the test split and the rest for none.
@@ -59,14 +60,8 @@ def with_md5(root: Path, record: TrackRecord) -> TrackRecord:
     return replace(record, files=tuple(map(complete, record.files)))
 
 
-def write_hosting(
-    root: Path, records: Sequence[TrackRecord], others: Sequence[FileRecord]
-) -> list[FileRecord]:
-    """Write the card, the tables and the index; return their records.
-
-    ``records`` are all tracks, each file with its MD5; ``others`` the files that belong to
-    performances and to the whole (MIDI, onsets, metadata.csv).
-    """
+def write_hosting(root: Path, records: Sequence[TrackRecord]) -> list[FileRecord]:
+    """Write the card and the tables of all tracks; return their records."""
     by_split = {s: [r for r in records if r.row["split"] == s] for s in SPLITS}
     written = []
     for split, tracks in by_split.items():
@@ -75,11 +70,21 @@ def write_hosting(
             written.append(write_recorded(root / table_name(split), text))
         else:
             (root / table_name(split)).unlink(missing_ok=True)
-    index = json.dumps(mirdata_index(records, others), indent=1) + "\n"
-    written.append(write_recorded(root / MIRDATA_INDEX, index))
     splits = {split: len(tracks) for split, tracks in by_split.items() if tracks}
     written.append(write_recorded(root / CARD, _card(splits, records)))
     return written
+
+
+def write_mirdata_index(
+    root: Path, records: Sequence[TrackRecord], others: Sequence[FileRecord]
+) -> FileRecord:
+    """Write the index; return its record.
+
+    ``records`` are all tracks, each file with its MD5; ``others`` the files that belong to
+    performances and to the whole (MIDI, onsets, metadata.csv).
+    """
+    index = json.dumps(mirdata_index(records, others), indent=1) + "\n"
+    return write_recorded(root / MIRDATA_INDEX, index)
 
 
 def audio_of(record: TrackRecord) -> dict[str, FileRecord]:
@@ -149,7 +154,8 @@ from datasets import load_dataset
 data = load_dataset("PATH OR NAME OF THIS FOLDER")
 ```
 
-mirdata's conventions: `stemgmd_build.hosting.mirdata_loader.Dataset("PATH")`. Without either:
+mirdata's conventions (`stemgmd build --mirdata` adds the index):
+`stemgmd_build.hosting.mirdata_loader.Dataset("PATH")`. Without either:
 `stemgmd_build.dataset.StemGMD("PATH")`."""
 
 

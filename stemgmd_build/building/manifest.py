@@ -84,7 +84,7 @@ DAMAGE: Final = (
 class FileRecord:
     """A file of the dataset: path relative to its root (posix), bytes, SHA-256 and MD5 in hex.
 
-    The MD5 is there for mirdata alone, and empty in what older versions wrote.
+    The MD5 is there for mirdata alone, and empty where nobody asked for its index.
     """
 
     path: str
@@ -176,11 +176,12 @@ def metadata_text(records: Iterable[TrackRecord]) -> str:
     return text.getvalue()
 
 
-def manifest_text(files: Iterable[FileRecord]) -> str:
+def manifest_text(files: Iterable[FileRecord], *, with_md5: bool = False) -> str:
     """manifest.jsonl, sorted by path."""
     lines = (
         json.dumps(
-            {"path": file.path, "bytes": file.n_bytes, "sha256": file.sha256, "md5": file.md5}
+            {"path": file.path, "bytes": file.n_bytes, "sha256": file.sha256}
+            | ({"md5": file.md5} if with_md5 else {})
         )
         for file in sorted(files, key=lambda file: file.path)
     )

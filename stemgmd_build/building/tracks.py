@@ -64,13 +64,17 @@ class RenderSettings:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a worker needs for one track; ``kit`` carries its gain."""
+    """All that a worker needs for one track; ``kit`` carries its gain.
+
+    ``with_md5``: every file's record holds its MD5 too.
+    """
 
     root: Path
     midi: Path
     performance: Performance
     kit: Kit
     settings: RenderSettings
+    with_md5: bool = False
 
 
 @functools.lru_cache(maxsize=2)
@@ -120,7 +124,7 @@ def _write_files(job: Job, plan: Schedule, folder: str) -> tuple[tuple[FileRecor
     silent = [name for name in names if not _is_played(name, plan)]
     encoded = {name: scratch[name] for name in names if name not in silent[1:]}
     try:
-        with _open_files(encoded, job.settings.file_format, plan.n_samples) as files:
+        with _open_files(encoded, job, plan.n_samples) as files:
             peak = _write_blocks(job, plan, files)
             sizes = {name: file.finish() for name, file in files.items()}
         for name in silent[1:]:
@@ -145,13 +149,13 @@ def _is_played(name: str, plan: Schedule) -> bool:
 
 
 @contextlib.contextmanager
-def _open_files(
-    paths: dict[str, Path], file_format: FileFormat, n_samples: int
-) -> Iterator[dict[str, AudioFile]]:
+def _open_files(paths: dict[str, Path], job: Job, n_samples: int) -> Iterator[dict[str, AudioFile]]:
     files: dict[str, AudioFile] = {}
     try:
         for name, path in paths.items():
-            files[name] = AudioFile(path, file_format, n_samples)
+            files[name] = AudioFile(
+                path, job.settings.file_format, n_samples, with_md5=job.with_md5
+            )
         yield files
     finally:
         for file in files.values():

@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--shards", nargs="?", const="1GB", metavar="SIZE",
         help="pack the finished dataset into WebDataset tars of this size (1GB where none is "
         "given) in OUT/shards, for hosting")  # fmt: skip
+    add("--mirdata", action="store_true",
+        help="write mirdata's index too, with the MD5 of every file; for a finished dataset the "
+        "files are read for it")  # fmt: skip
     add("--cluster", metavar="ADDRESS", help="run on this dask.distributed scheduler")
     add("--dry-run", action="store_true", help="say what would be done and stop")
     add("--json", action="store_true", help="print the result as JSON, no progress")
@@ -92,7 +95,13 @@ def main(argv: list[str]) -> int:
     )
     with locked(options.out, "build"):
         plan = build.make_plan(
-            options.out, collection, performances, kits, settings, gain_db=options.gain_db
+            options.out,
+            collection,
+            performances,
+            kits,
+            settings,
+            gain_db=options.gain_db,
+            mirdata=options.mirdata,
         )
         minutes = build.forecast_minutes(plan, options.workers)
         say(_plan_text(plan, minutes, options.workers))

@@ -1,9 +1,10 @@
 """A dataset's folder as mirdata (https://mirdata.readthedocs.io) has it: `Dataset` and `Track`.
 
-The index with its checksums is the folder's own ``mirdata_index.json``, so there is nothing to
-download: ``Dataset("stemgmd")`` takes the folder, and ``validate()``, ``load_tracks()``,
-``track(...)``, ``get_track_splits()`` are mirdata's. Needs the extra ``[hosting]``; nothing else
-in the project imports this module. Audio is float32 (2, n_samples), full scale 1.0, 44.1 kHz.
+The index with its checksums is the folder's own ``mirdata_index.json``, which `stemgmd build
+--mirdata` writes, also for a dataset that is there already, so there is nothing to download:
+``Dataset("stemgmd")`` takes the folder, and ``validate()``, ``load_tracks()``, ``track(...)``,
+``get_track_splits()`` are mirdata's. Needs the extra ``[hosting]``; nothing else in the project
+imports this module. Audio is float32 (2, n_samples), full scale 1.0, 44.1 kHz.
 """
 
 from __future__ import annotations
@@ -130,6 +131,12 @@ class Dataset(core.Dataset):  # type: ignore[misc]
 
     @core.cached_property  # type: ignore[untyped-decorator]
     def _index(self) -> dict[str, Any]:
+        home = Path(self.data_home)
+        if (home / manifest.MANIFEST).exists() and not Path(self.index_path).exists():
+            raise UserError(
+                f"{home} has no {MIRDATA_INDEX}; the command that built it writes it "
+                "if run again with --mirdata"
+            )
         return read_index(Path(self.index_path))
 
     @core.cached_property  # type: ignore[untyped-decorator]

@@ -76,9 +76,7 @@ def factorize(
             state.update(templates=True)
         if anchor is not None:
             weight = (iteration / config.n_iterations) ** config.adaptation_power
-            state.stacked.mul_(weight).add_(anchor, alpha=1 - weight)
-            _normalize(state)
-            state.forget_templates()
+            state.blend(anchor, 1 - weight)
         state.update(templates=config.adaptation == "joint", activations=True)
         if config.track_cost:
             state.settle()
@@ -228,9 +226,14 @@ class _State:
             parts = [_cost_but_constant(self.target[:, at], model) for at, model in self._models()]
             self._take_back(torch.stack(parts).sum(dim=0))
 
-    def forget_templates(self) -> None:
-        """Templates were replaced: neither where they were nor what they cost says anything."""
+    def blend(self, anchor: Tensor, share: float) -> None:
+        """Bring the templates back towards the given ones; each component's sum to one again.
+
+        Neither where they were nor what they cost says anything any more.
+        """
+        self.stacked = torch.lerp(self.stacked, anchor, share)
         self.reached, self.pending = (None, self.reached[1]), None
+        _normalize(self)
 
     def _extrapolate(self, templates: bool, activations: bool, cost: Tensor) -> None:
         """Go on the way from where the update before led to where this one does ([5], alg. 3).
@@ -342,7 +345,7 @@ def _normalize(state: _State) -> Tensor:
     sums = state.by_tap().sum(dim=(1, 3))
     sums = torch.where(sums > 0, sums, 1.0)
     state.by_tap().div_(sums[:, None, :, None])
-    state.padded.mul_(sums[:, None, :])
+    state.padded = state.padded * sums[:, None, :]
     if state.reached[1] is not None:  # on the same scale
         state.reached = (state.reached[0], state.reached[1] * sums[:, None, :])
     state.windows = _windows(state.padded, state.n_taps)

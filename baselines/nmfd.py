@@ -52,7 +52,7 @@ def factorize(
         spectrogram: (batch, bins, frames), magnitudes. Clips do not influence each other.
         templates: (components, bins, template_frames) for all, or with a batch axis before.
             Template frame 0 sounds at the frame of the activation.
-        config: iterations, adaptation, floor.
+        config: iterations, adaptation, extrapolation, floor.
         activations: (components, frames) or (batch, components, frames) to start from. What
             is zero stays zero, which is how a score informs. Without, a constant at the
             level of the clip: a start without chance.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from larsnet.augment import (
@@ -191,6 +191,7 @@ def test_impossible_settings_are_refused(values: dict[str, object]) -> None:
         AugmentConfig(**values)  # type: ignore[arg-type]
 
 
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.floats(-24, 24), min_size=6, max_size=6))
 def test_an_equalizer_has_its_gains_at_its_frequencies_and_moves_nothing(
     gains_db: list[float],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,8 @@ class Record:
     """The files of a run, kept by the process that leads; the others only help to average.
 
     ``progress`` is where the run stands, ``data_share`` the share of the time that was spent
-    waiting for data, measured at some steps.
+    waiting for data, measured at some steps. ``before``: the notes of the checkpoint that the run
+    starts from, which its own checkpoints hand on.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class Record:
         model: LarsNet,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
+        before: Mapping[str, Any] | None = None,
     ) -> None:
-        self.progress = progress
+        self.progress, self._before = progress, before
         self._folder, self._config, self._team = folder, config, team
         self._model, self._optimizer = model, optimizer
         self._begin = time.monotonic() - progress.seconds
@@ -126,6 +129,8 @@ class Record:
 
     def _save_weights(self, name: str, step: int, nsdr_db: float | None) -> None:
         notes = {"step": step, "nsdr_db": nsdr_db, "training": as_values(self._config)}
+        if self._before is not None:
+            notes["before"] = dict(self._before)
         save_checkpoint(self._model, self._folder / f"{name}.safetensors", notes=notes)
 
     def _to_board(self, name: str, value: Any, step: Any) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from baselines.checks import checked_mixture
 from baselines.system import Audio, Inputs, System, SystemInfo
-from larsnet.checkpoint import CheckpointInfo, load_checkpoint, read_info
+from larsnet.checkpoint import load_checkpoint, read_info
 from larsnet.inference import Separator
 from larsnet.separation import default_weights, separate_blocks
-from larsnet.training_config import train_config
+from larsnet.training_config import TrainConfig, train_config
 from larsnet.unet import n_parameters
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
@@ -49,7 +50,9 @@ def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> S
 
     path = default_weights()
     packaged, model = read_info(path), load_checkpoint(path)
-    kits = tuple(kit.id for kit in select_kits(packaged.notes["training"]["kits"]))
+    runs = tuple(_runs(packaged.notes))
+    heard = {name: None for config, _ in runs for name in config.kits}
+    kits = tuple(kit.id for kit in select_kits(list(heard)))
     suffix, name, more = "", "LarsNet-small", ""
     if wiener is not None:
         suffix, name, more = "-wiener", f"{name}, Wiener", f", alpha-Wiener filter of {wiener:g}"
@@ -59,7 +62,7 @@ def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> S
         name=name,
         inputs=("mixture",),
         revision=f"{VERSION}-{packaged.sha256[:10]}",
-        trained_on=_trained_on(packaged, len(kits)),
+        trained_on=_trained_on(runs, len(kits)),
         n_parameters=n_parameters(model),
         licence="MIT",
         summary=f"{nets}, on {model.config.n_bands} bands{more}",
@@ -73,10 +76,17 @@ def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> S
 make_larsnet_small_wiener = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT)
 
 
-def _trained_on(packaged: CheckpointInfo, n_kits: int) -> str:
-    training, step = packaged.notes["training"], packaged.notes["step"]
-    config = train_config(training)
-    hours = step * config.batch * config.n_samples / SAMPLE_RATE / 3600
+def _runs(notes: Mapping[str, Any] | None) -> Iterator[tuple[TrainConfig, int]]:
+    """The run that made a checkpoint and its steps, then the one it started from, and so on."""
+    while notes:
+        yield train_config(notes["training"]), notes["step"]
+        notes = notes.get("before")
+
+
+def _trained_on(runs: Sequence[tuple[TrainConfig, int]], n_kits: int) -> str:
+    steps = sum(step for _, step in runs)
+    samples = sum(step * config.batch * config.n_samples for config, step in runs)
+    hours = samples / SAMPLE_RATE / 3600
     return (
-        f"GMD's training split on {n_kits} training kits, {step:,} steps, {hours:,.0f} h of audio"
+        f"GMD's training split on {n_kits} training kits, {steps:,} steps, {hours:,.0f} h of audio"
     )

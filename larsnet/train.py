@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from larsnet.batches import Batch, losses, planned, rendered
-from larsnet.checkpoint import load_checkpoint, load_exactly, read_info
+from larsnet.checkpoint import CheckpointInfo, load_checkpoint, load_exactly, read_info
 from larsnet.distributed import Team, synchronize_batch_norm
 from larsnet.model import LarsNet
 from larsnet.record import Record
@@ -114,19 +114,23 @@ def train(
     if n_part % team.size:
         raise UserError(f"a batch of {n_part} cannot be shared evenly by {team.size} processes")
     with locked(folder, "training run") if team.leads else nullcontext():
-        config = _with_init(config, init)
+        start = None if init is None else read_info(init)
+        config = _with_start(config, start, init)
         run = _prepare(config, team, find_collection(gmd))
         if init is not None:
             load_exactly(run.model, load_checkpoint(init).state_dict(), str(init))
         progress = resume(folder, config, run.model, run.optimizer)
-        record = Record(folder, config, team, run.model, run.optimizer, progress)
+        before = None if start is None else start.notes
+        record = Record(folder, config, team, run.model, run.optimizer, progress, before)
         with _asked_to_stop() as stop:
             return _loop(run, record, stop)
 
 
-def _with_init(config: TrainConfig, init: Path | None) -> TrainConfig:
+def _with_start(
+    config: TrainConfig, start: CheckpointInfo | None, init: Path | None
+) -> TrainConfig:
     """The configuration, which then names the weights that the run starts from."""
-    digest = None if init is None else read_info(init).sha256
+    digest = None if start is None else start.sha256
     if config.init_sha256 not in (None, digest):
         raise UserError(
             f"this configuration starts from weights whose hash is {config.init_sha256}, "

@@ -18,6 +18,7 @@ from waiting import wait_until
 
 from larsnet.checkpoint import load_checkpoint, read_info
 from larsnet.pack import pack
+from larsnet.system import make_larsnet_small
 from larsnet.training_config import CONFIGS, load_config
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
@@ -151,7 +152,12 @@ def test_a_run_can_be_extended(config: Path, gmd: Path, whole: Path, tmp_path: P
 
 
 def test_a_run_can_start_from_the_weights_of_another(
-    config: Path, gmd: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Path,
+    gmd: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """And says from which; to go on with it, the same weights must be named."""
     out, init = tmp_path / "run", whole / "last.safetensors"
@@ -159,6 +165,7 @@ def test_a_run_can_start_from_the_weights_of_another(
     assert train(*arguments(config, gmd, out, "--steps", 1, *more)) == 0
     info = read_info(out / "last.safetensors")
     assert info.notes["training"]["init_sha256"] == read_info(init).sha256
+    assert info.notes["before"] == read_info(init).notes
     theirs = dict(load_checkpoint(init).named_parameters())
     farthest = 1.01 * load_config(str(config)).learning_rate  # of Adam's first step
     for name, parameter in load_checkpoint(out / "last.safetensors").named_parameters():
@@ -167,6 +174,8 @@ def test_a_run_can_start_from_the_weights_of_another(
         capsys, *arguments(config, gmd, out, "--steps", 2, "--seed", 5)
     )
     assert train(*arguments(config, gmd, out, "--steps", 2, *more)) == 0
+    monkeypatch.setenv("STEMGMD_WEIGHTS", str(out / "last.safetensors"))
+    assert " 14 steps, " in make_larsnet_small().info.trained_on, "12 and 2"
     other = tmp_path / "other.toml"
     other.write_text(f'init_sha256 = "{"0" * 64}"\n{config.read_text()}')
     assert "name their file with --init" in refusal(

@@ -53,7 +53,7 @@ _KEEP_MEMORY: Final = {
 }
 
 Entrant = str | EstimateFolder
-"""A system's id, or a folder of what another program made."""
+"""What :func:`benchmarks.systems.load` takes, or a folder of what another program made."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Plan:
 
 def id_of(entrant: Entrant) -> str:
     """The name in the table."""
-    return entrant if isinstance(entrant, str) else entrant.info.id
+    return systems.id_of(entrant) if isinstance(entrant, str) else entrant.info.id
 
 
 def make_plan(

@@ -3,6 +3,7 @@
 Systems of other packages register under the entry-point group ``stemgmd.systems``
 (:mod:`baselines.system` says how). A name of ours cannot be taken by another package, and a
 package whose entry is broken is named when that system is loaded; the listing never breaks.
+NAME=FILE is a system as well: a checkpoint of `stemgmd train`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Final
 
 from baselines.system import System, SystemInfo
@@ -44,12 +46,15 @@ def load(system: str, device: str = "cpu") -> System:
     """Import and make one system.
 
     Args:
-        system: one of :func:`available`.
+        system: one of :func:`available`, or NAME=FILE for a checkpoint of `stemgmd train`.
         device: as torch names it ("cpu", "cuda:0").
 
     Raises:
-        UserError: there is no such system, its package is broken, or the device is not there.
+        UserError: there is no such system, its package is broken, its file is no checkpoint, its
+            name is not to be had, or the device is not there.
     """
+    if "=" in system:
+        return _checkpoint(system, device)
     if system in SYSTEMS:
         module, _, name = SYSTEMS[system].partition(":")
         made: System = getattr(importlib.import_module(module), name)(device)
@@ -61,6 +66,32 @@ def load(system: str, device: str = "cpu") -> System:
         values = " and ".join(sorted(_origin(entry) for entry in entries))
         raise UserError(f"two packages register a system {system!r}: {values}; remove one")
     return _checked(system, entries[0], device)
+
+
+def id_of(system: str) -> str:
+    """The name in the table: the id, or the NAME of NAME=FILE."""
+    return system.partition("=")[0]
+
+
+def check_name(name: str) -> None:
+    """A name becomes a folder and a table's row, and those of the registry are taken.
+
+    Raises UserError for a name that cannot be had.
+    """
+    if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        raise UserError(f"name {name!r}: letters, digits, '-', '_' and '.' only")
+    if name in (*available(), "reference"):
+        raise UserError(f"name {name!r} is taken; choose another")
+
+
+def _checkpoint(system: str, device: str) -> System:
+    from larsnet.system import make_larsnet
+
+    name, _, file = system.partition("=")
+    check_name(name)
+    if not Path(file).is_file():
+        raise UserError(f"{system}: there is no such file; give NAME=FILE, FILE from stemgmd train")
+    return make_larsnet(Path(file), id=name, name=name, licence="not stated", device=device)
 
 
 def _checked(system: str, entry: metadata.EntryPoint, device: str) -> System:

@@ -1,10 +1,11 @@
-"""LarsNet with the packaged weights as an entry of the leaderboard."""
+"""LarsNet as an entry of the leaderboard: with the packaged weights, or with a checkpoint's."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -46,34 +47,56 @@ class LarsnetSystem:
 
 def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> System:
     """The packaged weights. Raises UserError where they or the device are not there."""
+    suffix, more = ("", "") if wiener is None else ("-wiener", ", Wiener")
+    return make_larsnet(
+        default_weights(),
+        id=f"larsnet-small{suffix}",
+        name=f"LarsNet-small{more}",
+        licence="MIT",
+        device=device,
+        wiener=wiener,
+    )
+
+
+make_larsnet_small_wiener = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT)
+
+
+def make_larsnet(
+    path: Path,
+    *,
+    id: str,
+    name: str,
+    licence: str,
+    device: str = "cpu",
+    wiener: float | None = None,
+) -> System:
+    """A checkpoint of `stemgmd train` under an id and a name of its own.
+
+    What it was trained on is told from the checkpoint. Raises UserError where the file is no
+    checkpoint or the device is not there.
+    """
     from stemgmd_build.kits.catalogue import select_kits
 
-    path = default_weights()
-    packaged, model = read_info(path), load_checkpoint(path)
-    runs = tuple(_runs(packaged.notes))
+    saved, model = read_info(path), load_checkpoint(path)
+    runs = tuple(_runs(saved.notes))
     heard = {name: None for config, _ in runs for name in config.kits}
-    kits = tuple(kit.id for kit in select_kits(list(heard)))
-    suffix, name, more = "", "LarsNet-small", ""
-    if wiener is not None:
-        suffix, name, more = "-wiener", f"{name}, Wiener", f", alpha-Wiener filter of {wiener:g}"
+    kits = tuple(kit.id for kit in select_kits(list(heard))) if heard else ()
     nets = "one U-Net with a mask a stem" if model.config.shared else "a U-Net a stem"
+    more = "" if wiener is None else f", alpha-Wiener filter of {wiener:g}"
     info = SystemInfo(
-        id=f"larsnet-small{suffix}",
+        id=id,
         name=name,
         inputs=("mixture",),
-        revision=f"{VERSION}-{packaged.sha256[:10]}",
-        trained_on=_trained_on(runs, len(kits)),
+        revision=f"{VERSION}-{saved.sha256[:10]}",
+        trained_on=_trained_on(runs, len(kits)) if runs else "not stated",
         n_parameters=n_parameters(model),
-        licence="MIT",
+        licence=licence,
         summary=f"{nets}, on {model.config.n_bands} bands{more}",
         kits_seen=kits,
     )
     threads = torch.get_num_threads()
     separator = Separator(model, wiener=wiener, device=device, n_threads=threads)
     return LarsnetSystem(info, separator)
-
-
-make_larsnet_small_wiener = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT)
 
 
 def _runs(notes: Mapping[str, Any] | None) -> Iterator[tuple[TrainConfig, int]]:

@@ -21,9 +21,11 @@ from small_builds import (
     write_collection,
     write_noise_kit,
 )
+from small_larsnets import TINY, wild_model
 from waiting import wait_until
 
 from benchmarks.records import METRICS_VERSION, StemRecord, latest, read_records
+from larsnet.checkpoint import save_checkpoint
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import STEMS
 
@@ -256,10 +258,36 @@ def test_systems_are_timed_once(few: Collection, tmp_path: Path) -> None:
     assert "x real time" not in second.stderr
 
 
+def test_a_checkpoint_of_ones_own_enters_under_its_name(few: Collection, tmp_path: Path) -> None:
+    """Beside another, as the system that its file is, and timed as others are."""
+    for name, seed in (("first", 0), ("second", 1)):
+        save_checkpoint(wild_model(TINY, seed), tmp_path / f"{name}.safetensors")
+    given = ",".join(f"my-{n}={tmp_path / n}.safetensors" for n in ("first", "second"))
+    arguments = [
+        *("bench", "run", "--gmd", few.root, "--kits", KIT, "--split", "all", "--limit", 1),
+        *("--systems", given, "--audio", 1, "--out", tmp_path / "r"),
+    ]
+    result = stemgmd_here(*arguments)
+    assert result.returncode == 0, result.stderr
+    found = scores(tmp_path / "r")
+    by_system = {r.system: r.nsdr_db for r in found if r.stem == "kick"}
+    assert set(by_system) == {"my-first", "my-second"}
+    assert by_system["my-first"] != by_system["my-second"]
+    assert "my-second: " in result.stderr, "x real time"
+    assert list((tmp_path / "r" / "audio").rglob("my-first/kick.flac"))
+    (tmp_path / "first.safetensors").unlink()
+    line = error_line(stemgmd_here(*arguments))
+    assert str(tmp_path / "first.safetensors") in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("run", "--systems", "nmdf"), "no system 'nmdf'"),
+        (("run", "--systems", "nmfd=x.safetensors"), "'nmfd' is taken"),
+        (("run", "--systems", "../x=x.safetensors"), "letters, digits"),
+        (("run", "--systems", "mine="), "mine=: there is no such file"),
+        (("run", "--systems", "mine=."), "mine=.: there is no such file"),
         (("run", "--kits", "no-such-kit"), "no-such-kit"),
         (("run", "--split", "evaluation"), "evaluation"),
         (("run", "--limit", "0"), "--limit must be at least 1"),

@@ -309,26 +309,28 @@ print(json.dumps([separate(int(n_sec)) for n_sec in sys.argv[2:]]))
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(i, marks=() if i in QUICK else pytest.mark.long) for i in IDS]
+    ("name", "n_sec"),
+    [(i, 180) for i in QUICK] + [pytest.param(i, 600, marks=pytest.mark.long) for i in IDS],
 )
-def test_long_recordings_are_separated_in_bounded_memory(name: str) -> None:
-    """Every system; those that take a minute or more only with `-m long`.
+def test_long_recordings_are_separated_in_bounded_memory(name: str, n_sec: int) -> None:
+    """Every system on ten minutes with `-m long`; always one of each class on three.
 
-    What runs always is one system of each class, on the very path that the others take with
-    other masks, templates or iterations. Past two blocks nothing but the audio, in and out, may
-    grow with the length: the stems' spectrograms of the minute and a half more would be 600 MB.
-    In a process of its own, since the peak of this one is that of other tests.
+    The quick ones go the very path that the others take with other masks, templates or
+    iterations. Past two blocks nothing but the audio, in and out, may grow with the length: the
+    stems' spectrograms of a minute and a half would be 600 MB. In a process of its own, since
+    the peak of this one is that of other tests.
     """
-    command = [sys.executable, "-c", LONG_RUN, name, "90", "180"]
+    command = [sys.executable, "-c", LONG_RUN, name, "90", str(n_sec)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=True)
     short, long = json.loads(result.stdout)
-    assert long["shape"] == [5, 2, 180 * SAMPLE_RATE]
+    assert long["shape"] == [5, 2, n_sec * SAMPLE_RATE]
     assert short["finite"]
     assert long["finite"]
     audio_bytes = 90 * SAMPLE_RATE * 2 * 4
     n_signals = 1 + 5 + (5 if "references" in systems.load(name).info.inputs else 0)
     assert short["peak"] - short["before"] < n_signals * audio_bytes + 1e9
-    assert long["peak"] - short["peak"] < n_signals * audio_bytes + 150e6
+    more_audio_bytes = (n_sec - 90) * SAMPLE_RATE * 2 * 4
+    assert long["peak"] - short["peak"] < n_signals * more_audio_bytes + 150e6
 
 
 # The registry.

@@ -24,6 +24,7 @@ examples:
   stemgmd bench run --out results
       all systems on the paper's 40 clips and the four held-out kits, nothing else on disk
   stemgmd bench run --out results --data stemgmd --systems nmfd,ideal-ratio --split test
+  stemgmd bench run --out results --systems nmfd,mine=runs/mine/best.safetensors
   stemgmd bench export --out mixtures
   stemgmd bench score --estimates separated --name demucs-drums --map hihat=hh --out results
   stemgmd bench report results
@@ -43,7 +44,8 @@ def main(argv: list[str]) -> int:
     run = commands.add_parser("run", help="separate and score with systems of the registry")
     _add_tracks(run)
     _add_output(run)
-    run.add_argument("--systems", default="all", help="ids with commas (default: all)")
+    run.add_argument("--systems", default="all", metavar="IDS", help="with commas; NAME=FILE "
+        "enters a checkpoint of `stemgmd train` (default: all of the registry)")  # fmt: skip
     run.add_argument("--device", default="cpu", help="as torch names it (default: cpu)")
     run.add_argument("--no-speed", action="store_true", help="do not measure real-time ratios")
     score = commands.add_parser(
@@ -159,7 +161,10 @@ def _run(options: argparse.Namespace) -> int:
     from stemgmd_build.files import locked
 
     names = list(systems.available()) if options.systems == "all" else options.systems.split(",")
-    infos = {name: systems.load(name, options.device).info for name in dict.fromkeys(names)}
+    given = {name: systems.load(name, options.device).info for name in dict.fromkeys(names)}
+    infos = {info.id: info for info in given.values()}
+    if len(infos) < len(given):
+        raise UserError("--systems: two of one name; call one of them otherwise")
     tracks, facts = _tracks(options)
     status = 0
     with locked(options.out, "run"), faults_told(options.out):
@@ -167,7 +172,7 @@ def _run(options: argparse.Namespace) -> int:
         new = [i for i in infos.values() if (i.id, i.revision) not in known]
         if new:
             write_systems(options.out, [realtime.record_of(info) for info in new])
-        status = _score_all(options, tracks, facts, list(infos), infos, options.device)
+        status = _score_all(options, tracks, facts, list(given), infos, options.device)
         if not options.no_speed:
             have = {
                 (s.system, s.revision, s.device_name)
@@ -175,7 +180,7 @@ def _run(options: argparse.Namespace) -> int:
                 if s.real_time_ratio is not None
             }
             here = device_name(options.device)
-            todo = [name for name, i in infos.items() if (name, i.revision, here) not in have]
+            todo = [name for name, i in given.items() if (i.id, i.revision, here) not in have]
             for record in realtime.timed(todo, tracks, options.device) if todo else ():
                 if isinstance(record, str):
                     status = 1
@@ -196,6 +201,7 @@ def _score(options: argparse.Namespace) -> int:
     from benchmarks import realtime
     from benchmarks.estimates import EstimateFolder, parse_map
     from benchmarks.run import faults_told, write_systems
+    from benchmarks.systems import check_name
     from stemgmd_build.files import locked
 
     if not options.estimates.is_dir():
@@ -208,7 +214,7 @@ def _score(options: argparse.Namespace) -> int:
     wrong = [name for name in options.inputs.split(",") if name not in allowed]
     if wrong:
         raise UserError(f"--inputs: {wrong[0]!r} is none of {', '.join(allowed)}")
-    _check_name(options.name)
+    check_name(options.name)
     info = SystemInfo(
         id=options.name,
         name=options.name,
@@ -229,16 +235,6 @@ def _score(options: argparse.Namespace) -> int:
     with locked(options.out, "run"), faults_told(options.out):
         write_systems(options.out, [realtime.record_of(folder.info)])
         return _score_all(options, tracks, facts, [folder], {info.id: folder.info}, "cpu")
-
-
-def _check_name(name: str) -> None:
-    """A name becomes a folder and a table's row; those of the registry are taken."""
-    from benchmarks import systems
-
-    if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
-        raise UserError(f"--name {name!r}: letters, digits, '-', '_' and '.' only")
-    if name in (*systems.available(), "reference"):
-        raise UserError(f"--name {name!r} is taken; choose another")
 
 
 def _score_all(

@@ -3,9 +3,9 @@
     python -m benchmarks.studies.ablation --out ablation
 
 Trains `larsnet-small` at equal steps with all augmentations, without any, without each, and as
-one shared net instead of five; separates the leaderboard's clips with each; scores them with
-`stemgmd bench score`. Every part is a command that goes on where it was stopped. The table, with
-intervals and a paired test against the best, is DIR/report/leaderboard.md.
+one shared net instead of five; then `stemgmd bench run` enters them all. Every part is a command
+that goes on where it was stopped. The table, with intervals and a paired test against the best,
+is DIR/report/leaderboard.md.
 """
 
 from __future__ import annotations
@@ -70,33 +70,17 @@ def _as_toml(values: dict[str, Any], path: str = "") -> str:
     return "\n".join(lines) + "\n" + "".join(tables)
 
 
-def run_variant(
-    name: str, out: Path, *, steps: int, seed: int, threads: int, tracks: list[str]
-) -> None:
-    """Train, separate and score one variant. Raises UserError where one of these fails."""
+def train_variant(name: str, out: Path, *, steps: int, seed: int, threads: int) -> Path:
+    """Train one variant; its last weights. Raises UserError where training fails."""
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / f"{name}.toml"
     config.write_text(variant_toml(name, steps, seed), "utf-8")
-    # Its last weights, not its best on validation: that would be a choice more.
-    weights = folder / "run" / "last.safetensors"
-    stems = folder / "stems"
-    results = ["--out", str(out / "results")]
-    commands = [
-        ["train", str(config), "--out", str(folder / "run"), "--threads", str(threads)],
-        ["separate", str(out / "mixtures"), "-o", str(stems), "--weights", str(weights),
-         "--threads", str(threads)],
-        ["bench", "score", "--estimates", str(stems), "--name", name, *results, *tracks,
-         "--audio", "0", "--trained-on", f"as larsnet-small, {steps} steps, seed {seed}"],
-    ]  # fmt: skip
-    for command in commands:
-        separated = folder / "separated"
-        if command[0] == "separate" and separated.exists():
-            continue
-        if status := cli.main(command):
-            raise UserError(f"{name}: stemgmd {command[0]} ended with status {status}")
-        if command[0] == "separate":
-            separated.touch()
+    command = ["train", str(config), "--out", str(folder / "run"), "--threads", str(threads)]
+    if status := cli.main(command):
+        raise UserError(f"{name}: stemgmd train ended with status {status}")
+    # Not its best on validation: that would be a choice more.
+    return folder / "run" / "last.safetensors"
 
 
 def main() -> int:
@@ -119,22 +103,24 @@ def main() -> int:
     try:
         for name in sorted(set(names) - set(VARIANTS)):
             raise UserError(f"no variant {name!r}; there are {', '.join(VARIANTS)}")
-        if status := cli.main(["bench", "export", "--out", str(options.out / "mixtures"), *tracks]):
-            return status
-        for name in names:
-            run_variant(
+        weights = {
+            name: train_variant(
                 name,
                 options.out,
                 steps=options.steps,
                 seed=options.seed,
                 threads=options.threads,
-                tracks=tracks,
             )
+            for name in names
+        }
     except UserError as error:
         print(f"benchmarks.studies.ablation: error: {error}", file=sys.stderr)
         return 2
-    report = ["bench", "report", str(options.out / "results"), "--out", str(options.out / "report")]
-    return cli.main(report)
+    results, report = str(options.out / "results"), str(options.out / "report")
+    entrants = ",".join(f"{name}={path}" for name, path in weights.items())
+    run = ["bench", "run", "--out", results, "--systems", entrants, "--audio", "0", "--no-speed"]
+    status = cli.main([*run, *tracks])
+    return status or cli.main(["bench", "report", results, "--out", report])
 
 
 if __name__ == "__main__":

@@ -58,14 +58,17 @@ FRAME_SAMPLES: Final = 44100
 class PreparedReference:
     """References of one track with their factorizations, for any number of estimates.
 
-    ``own`` and ``full`` hold a subspace for each stem (None where the stem is silent).
+    A stem that is silent throughout has no score and no part in those of others: ``audio``,
+    ``own`` and ``full`` hold the ``sounding`` ones (indices) of ``n_stems`` alone.
     """
 
     audio: Floats
+    n_stems: int
+    sounding: tuple[int, ...]
     against: Against
     n_taps: int
-    own: tuple[Subspace | None, ...]
-    full: tuple[Subspace | None, ...]
+    own: tuple[Subspace, ...]
+    full: tuple[Subspace, ...]
 
 
 @dataclass(frozen=True)
@@ -109,25 +112,27 @@ def prepare_reference(
     audio = as_audio(reference, name="reference")
     if audio.ndim != 3:
         raise ValueError(f"reference must be (stems, channels, samples), not {audio.shape}")
-    sounding = [bool(stem.any()) for stem in audio]
-    if not any(sounding):
+    n_stems = len(audio)
+    sounding = tuple(i for i, stem in enumerate(audio) if stem.any())
+    if not sounding:
         raise ValueError("every reference is silent: no stem to score")
-    if against == "each" and not all(sounding):
+    if against == "each" and len(sounding) < n_stems:
         raise ValueError("a reference is silent: museval's definition needs every stem present")
+    audio = audio[list(sounding)]
     lags = correlate(_channels(audio), _channels(audio), n_taps)
     stems = range(len(audio))
 
     def span(*sources: tuple[int, ...]) -> Subspace:
         return subspace(_mixing(audio, sources), lags)
 
-    full: list[Subspace | None]
     if against == "each":
         full = [span(*((i,) for i in stems))] * len(audio)
     else:
-        rests = [tuple(j for j in stems if j != i) for i in stems]
-        full = [span((i,), rests[i]) if sounding[i] else None for i in stems]
-    own = [span((i,)) if sounding[i] else None for i in stems]
-    return PreparedReference(audio, against, n_taps, tuple(own), tuple(full))
+        full = [span((i,), tuple(j for j in stems if j != i)) for i in stems]
+    own = [span((i,)) for i in stems]
+    return PreparedReference(
+        audio, n_stems, sounding, against, n_taps, own=tuple(own), full=tuple(full)
+    )
 
 
 def score_frames(
@@ -146,7 +151,11 @@ def score_frames(
     Raises:
         ValueError: shapes differ, not finite, or, against each, an estimate is silent.
     """
-    reference, guess = as_audio_pair(reference=prepared.audio, estimate=estimate)
+    reference, guess = prepared.audio, as_audio(estimate, name="estimate")
+    if guess.shape != (prepared.n_stems, *reference.shape[1:]):
+        wanted = (prepared.n_stems, *reference.shape[1:])
+        raise ValueError(f"estimate is of shape {guess.shape}, its reference of {wanted}")
+    guess = guess[list(prepared.sounding)]
     if prepared.against == "each" and _silent(guess).any():
         raise ValueError("an estimate is silent: museval's definition has no score for it")
     spectra = _filter_spectra(prepared, guess, min(frame_samples, guess.shape[-1]))
@@ -154,7 +163,9 @@ def score_frames(
     for window in _frames(guess.shape[-1], frame_samples, hop_samples):
         values = _ratios(spectra, reference[..., window], guess[..., window])
         used = _used(prepared.against, reference[..., window], guess[..., window])
-        columns.append(np.where(used, values, np.nan))
+        column = np.full((len(values), prepared.n_stems), np.nan)
+        column[:, prepared.sounding] = np.where(used, values, np.nan)
+        columns.append(column)
     return FrameScores(*np.stack(columns, axis=-1))
 
 
@@ -214,17 +225,15 @@ def _mixing(audio: Floats, sources: tuple[tuple[int, ...], ...]) -> Floats:
 
 
 def _filter_spectra(prepared: PreparedReference, estimate: Floats, n_frame: int) -> _FilterSpectra:
-    """Solve for the filters of every stem's estimate; a silent stem's are zero."""
+    """Solve for the filters of every stem's estimate."""
     n_stems, n_channels, _ = estimate.shape
     n_fft = fft.next_fast_len(n_frame + prepared.n_taps - 1, real=True)
     shape = (n_stems, n_channels, n_channels, n_fft // 2 + 1)
     own, full = np.zeros(shape, complex), np.zeros((n_stems, *shape), complex)
     cross = correlate(_channels(prepared.audio), _channels(estimate), prepared.n_taps)
     # against each, one subspace serves all stems: solved once
-    taps = {id(space): filters(space, cross) for space in prepared.full if space is not None}
+    taps = {id(space): filters(space, cross) for space in prepared.full}
     for i, (alone, everything) in enumerate(zip(prepared.own, prepared.full, strict=True)):
-        if alone is None or everything is None:
-            continue
         mine = slice(i * n_channels, (i + 1) * n_channels)
         by_stem = (n_stems, n_channels, n_channels, -1)
         own[i] = fft.rfft(filters(alone, cross[:, mine]).reshape(by_stem)[i], n=n_fft)

@@ -14,8 +14,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from baselines.spectral import istft
-from larsnet.batches import analyse, losses, spectrum
+from baselines.spectral import istft, stft
+from larsnet.batches import analyse, losses
 from larsnet.distributed import Team
 from larsnet.model import LarsNet
 from larsnet.segments import Plan, Player, read_segments
@@ -91,7 +91,7 @@ def validate(model: LarsNet, held: Held, team: Team) -> Score:
     sums = torch.zeros(2 + 2 * n_stems, dtype=torch.float64, device=team.device)
     for plan in held.plans[team.rank :: team.size]:
         stems = held.player.play([plan], n_samples)
-        cells = spectrum(stems[0].sum(dim=0), model.config.stft)
+        cells = stft(stems[0].sum(dim=0), model.config.stft)
         net_masks = model(cells.abs()[None])
         estimates = istft(net_masks[0] * cells, model.config.stft, n_samples)
         batch = analyse(stems, model)

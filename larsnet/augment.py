@@ -1,4 +1,4 @@
-"""The six augmentations of LarsNet (arXiv 2312.09663, section 4), and two more.
+"""The six augmentations of LarsNet (arXiv 2312.09663, section 4), and three more.
 
 Half of the examples are augmented at all. Of those, each augmentation strikes with its own
 probability, drawn from a generator of its own, which depends on seed, example and
@@ -6,9 +6,10 @@ augmentation alone: leaving one out changes nothing about the others. `draw` dec
 functions, each of them pure, do; stems are (..., channels, samples) tensors on any device, full
 scale 1.0.
 
-The two more, an equalizer and damping, are not the paper's and are left out unless a configuration
-asks for them. They make other drums of the few kits that there are: what sets one kit apart from
-another is above all how its drums are tuned, how long they ring and how bright they are.
+The three more, an equalizer, damping and reverberation, are not the paper's and are left out unless
+a configuration asks for them. They make other drums of the few kits that there are: what sets one
+kit apart from another is above all how its drums are tuned, how long they ring, how bright they
+are, and the room that they stand in.
 
 Kit swap and doubling decide which kits play a stem, so they cost no more than placing other
 hits. A pitch shift does not move onsets: hits are placed on a time axis stretched by the
@@ -21,7 +22,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
 NAMES: Final = ("kit_swap", "doubling", "pitch_shift", "saturation", "channel_swap", "remix")
 """The paper's."""
-MORE_NAMES: Final = ("equalizer", "damping")
+MORE_NAMES: Final = ("equalizer", "damping", "reverb")
 
 _STREAMS: Final = (*NAMES, "example", *MORE_NAMES)
 """A generator each; the order decides what is drawn, so new ones go to the end."""
@@ -48,7 +49,8 @@ class AugmentConfig:
 
     ``semitones`` is the largest shift either way, ``drive`` the range of b in tanh(b x),
     ``remix_db`` that of a stem's gain, ``equalizer_db`` the equalizer's largest gain either way,
-    ``damping_sec`` the range of time constants, evenly over their logarithm.
+    ``damping_sec`` the range of time constants, evenly over their logarithm, and so ``reverb_sec``
+    that of a room's reverberation times; ``reverb_db`` is that of a stem's reverberation beside it.
     """
 
     example: float = 0.5
@@ -60,11 +62,14 @@ class AugmentConfig:
     remix: float = 0.3
     equalizer: float = 0.0
     damping: float = 0.0
+    reverb: float = 0.0
     semitones: float = 3.0
     drive: tuple[float, float] = (1.0, 5.0)
     remix_db: tuple[float, float] = (-12.0, 0.0)
     equalizer_db: float = 9.0
     damping_sec: tuple[float, float] = (0.05, 0.5)
+    reverb_sec: tuple[float, float] = (0.1, 1.0)
+    reverb_db: tuple[float, float] = (-24.0, -6.0)
 
     def __post_init__(self) -> None:
         chances = [self.example, *(getattr(self, name) for name in (*NAMES, *MORE_NAMES))]
@@ -72,13 +77,24 @@ class AugmentConfig:
             raise ValueError("probabilities of augmentations are from 0 to 1")
         if not 0 <= self.semitones <= 12:
             raise ValueError("semitones must be from 0 to 12")
-        for low, high in (self.drive, self.remix_db, self.damping_sec):
+        ranges = (self.drive, self.remix_db, self.damping_sec, self.reverb_sec, self.reverb_db)
+        for low, high in ranges:
             if not low <= high:
                 raise ValueError("a range of an augmentation begins above its end")
         if not 0 <= self.equalizer_db <= 24:
             raise ValueError("equalizer_db must be from 0 to 24")
-        if not self.damping_sec[0] > 0:
-            raise ValueError("damping_sec must be above 0")
+        if not (self.damping_sec[0] > 0 and self.reverb_sec[0] > 0):
+            raise ValueError("damping_sec and reverb_sec must be above 0")
+        if not self.reverb_sec[1] <= 10:
+            raise ValueError("reverb_sec must be at most 10")
+
+
+class Reverb(NamedTuple):
+    """One stem's place in a room: reverberation time, level beside the stem, and which noise."""
+
+    reverb_sec: float
+    level_db: float
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +103,8 @@ class Draw:
 
     ``kits``: the kit that plays it, ``doubles``: a second one, or -1; ``semitones``: 0 for
     none; ``drives``: b of tanh(b x), 0 for none; ``swapped``: left and right; ``gains_db``;
-    ``equalizers_db``: gains at EQUALIZER_HZ, empty for none; ``dampings_sec``: 0 for none.
+    ``equalizers_db``: gains at EQUALIZER_HZ, empty for none; ``dampings_sec``: 0 for none;
+    ``reverbs``: None for none.
     """
 
     kits: tuple[int, ...]
@@ -98,6 +115,7 @@ class Draw:
     gains_db: tuple[float, ...]
     equalizers_db: tuple[tuple[float, ...], ...] = ((),) * len(STEMS)
     dampings_sec: tuple[float, ...] = (0.0,) * len(STEMS)
+    reverbs: tuple[Reverb | None, ...] = (None,) * len(STEMS)
 
 
 def draw(config: AugmentConfig, *, kit: int, n_kits: int, seed: int, index: int) -> Draw:
@@ -135,6 +153,11 @@ def draw(config: AugmentConfig, *, kit: int, n_kits: int, seed: int, index: int)
     shortest, longest = map(math.log, config.damping_sec)
     times = np.exp(rng.uniform(shortest, longest, n_stems))
     dampings_sec = [float(times[i]) if which[i] else 0.0 for i in range(n_stems)]
+    rng, (in_a_room,) = strikes("reverb", 1)
+    shortest, longest = map(math.log, config.reverb_sec)
+    reverb_sec = math.exp(rng.uniform(shortest, longest))
+    wet, seeds = rng.uniform(*config.reverb_db, n_stems), rng.integers(1 << 32, size=n_stems)
+    room = [Reverb(reverb_sec, float(wet[i]), int(seeds[i])) for i in range(n_stems)]
     return Draw(
         tuple(kits),
         tuple(doubles),
@@ -144,6 +167,7 @@ def draw(config: AugmentConfig, *, kit: int, n_kits: int, seed: int, index: int)
         tuple(gains_db),
         tuple(equalizers_db),
         tuple(dampings_sec),
+        tuple(room) if in_a_room else (None,) * n_stems,
     )
 
 
@@ -216,3 +240,22 @@ def damping_envelope(damping_sec: float, n_samples: int, like: Tensor) -> Tensor
     """What a hit is multiplied by from its stroke on: exp(-t / ``damping_sec``), (n_samples,)."""
     time_sec = torch.arange(n_samples, device=like.device, dtype=like.dtype) / SAMPLE_RATE
     return torch.exp(-time_sec / damping_sec)
+
+
+def reverberate(stem: Tensor, reverb: Reverb) -> Tensor:
+    """The stem (channels, samples) and the room's answer to it, cut off where the stem ends.
+
+    The answer's impulse response is Gaussian noise, each channel's its own, that falls off by 60 dB
+    in ``reverb_sec`` (Polack's model of late reverberation); of one impulse it holds ``level_db``
+    of the impulse's energy, and the impulse stays as it is.
+    """
+    n_channels, n_samples = stem.shape
+    n_tail = min(max(round(reverb.reverb_sec * SAMPLE_RATE), 1), n_samples)
+    decay = 10 ** (-3 * np.arange(n_tail) / (reverb.reverb_sec * SAMPLE_RATE))
+    tail = np.random.default_rng(reverb.seed).standard_normal((n_channels, n_tail)) * decay
+    tail *= 10 ** (reverb.level_db / 20) / np.sqrt(np.square(tail).sum(axis=1, keepdims=True))
+    n_fft = next_fast_len(n_samples + n_tail - 1, real=True)
+    response = torch.fft.rfft(torch.from_numpy(tail).to(stem), n_fft)
+    answer = torch.fft.irfft(torch.fft.rfft(stem, n_fft) * response, n_fft)
+    reverberant: Tensor = stem + answer[:, :n_samples]
+    return reverberant

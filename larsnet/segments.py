@@ -28,6 +28,7 @@ from larsnet.augment import (
     equalize,
     remix,
     resample,
+    reverberate,
     saturate,
     stretched_length,
     swap_channels,
@@ -216,6 +217,9 @@ class Player:
             self._place(plan.hits[i], stem, drawn.dampings_sec[i])
         if drawn.equalizers_db[i]:
             stem.copy_(equalize(stem, drawn.equalizers_db[i]))
+        reverb = drawn.reverbs[i]
+        if reverb:
+            stem.copy_(reverberate(stem, reverb))
         if drawn.drives[i]:
             stem.copy_(saturate(stem, drawn.drives[i]))
         if drawn.swapped[i]:

@@ -16,11 +16,13 @@ from larsnet.augment import (
     NAMES,
     AugmentConfig,
     Draw,
+    Reverb,
     damping_envelope,
     draw,
     equalize,
     remix,
     resample,
+    reverberate,
     saturate,
     stretched_length,
     swap_channels,
@@ -84,20 +86,30 @@ def test_what_is_drawn_fills_the_papers_ranges(papers: list[Draw]) -> None:
 
 
 def test_what_is_not_the_papers_happens_only_where_it_is_asked_for(papers: list[Draw]) -> None:
-    assert not any(any(one.equalizers_db) or any(one.dampings_sec) for one in papers)
+    assert not any(
+        any(one.equalizers_db) or any(one.dampings_sec) or any(one.reverbs) for one in papers
+    )
     asked = replace(AugmentConfig(), **dict.fromkeys(MORE_NAMES, 0.6))
     more = draws(asked)
-    for name in ("equalizers_db", "dampings_sec"):
+    for name in ("equalizers_db", "dampings_sec", "reverbs"):
         struck = [bool(value) for one in more for value in getattr(one, name)]
         assert share(struck) == pytest.approx(0.5 * 0.6, abs=0.025)
-    assert [replace(a, equalizers_db=b.equalizers_db, dampings_sec=b.dampings_sec)
+    fields = ("equalizers_db", "dampings_sec", "reverbs")
+    assert [replace(a, **{name: getattr(b, name) for name in fields})
             for a, b in zip(more, papers, strict=True)] == papers  # fmt: skip
     gains = [g for one in more for curve in one.equalizers_db for g in curve]
     assert max(map(abs, gains)) <= asked.equalizer_db < max(map(abs, gains)) + 0.1
-    times = np.log([t for one in more for t in one.dampings_sec if t])
-    low, high = np.log(asked.damping_sec)
-    assert low <= times.min() <= times.max() <= high
-    assert times.mean() == pytest.approx((low + high) / 2, abs=0.05 * (high - low))
+    rooms = [room for one in more for room in one.reverbs if room]
+    drawn = (
+        (np.log([t for one in more for t in one.dampings_sec if t]), np.log(asked.damping_sec)),
+        (np.log([room.reverb_sec for room in rooms]), np.log(asked.reverb_sec)),
+        (np.array([room.level_db for room in rooms]), asked.reverb_db),
+    )
+    for values, (low, high) in drawn:
+        assert low <= values.min() <= values.max() <= high
+        assert values.mean() == pytest.approx((low + high) / 2, abs=0.05 * (high - low))
+    assert all(len({room.reverb_sec for room in one.reverbs if room}) <= 1 for one in more)
+    assert len({room.seed for room in rooms}) == len(rooms), "every stem stands somewhere else"
 
 
 def test_a_swap_leaves_one_stem_on_its_kit() -> None:
@@ -184,6 +196,10 @@ def test_remixing_changes_the_level_by_its_decibels(gain_db: float) -> None:
         {"semitones": 13.0},
         {"drive": (5.0, 1.0)},
         {"remix_db": (0.0, -12.0)},
+        {"reverb": 2.0},
+        {"reverb_sec": (0.0, 1.0)},
+        {"reverb_sec": (1.0, 100.0)},
+        {"reverb_db": (0.0, -10.0)},
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, object]) -> None:
@@ -219,3 +235,27 @@ def test_damping_makes_a_hit_fall_off_by_its_time_constant() -> None:
     assert float(envelope[0]) == 1.0
     assert float(envelope[4410]) == pytest.approx(np.exp(-1))
     assert float(envelope[44100 // 2]) == pytest.approx(np.exp(-5))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0.1, 0.8), st.floats(-30, 0), st.integers(0, 1 << 32))
+def test_a_room_answers_a_click_with_noise_that_dies_away_in_its_time(
+    reverb_sec: float, level_db: float, seed: int
+) -> None:
+    click = torch.zeros(2, 44100, dtype=torch.float64)
+    click[:, 100] = 1.0
+    answer = (reverberate(click, Reverb(reverb_sec, level_db, seed)) - click).numpy()
+    np.testing.assert_allclose(answer[:, :100], 0, atol=1e-12)
+    energy = np.square(answer).sum(axis=1)
+    np.testing.assert_allclose(10 * np.log10(energy), level_db, atol=1e-6)
+    # Schroeder's backward integral
+    left = np.square(answer)[:, 100 + round(reverb_sec * 44100 / 3) :].sum(axis=1) / energy
+    np.testing.assert_allclose(10 * np.log10(left), -20, atol=1.5)
+    assert abs(np.corrcoef(answer)[0, 1]) < 0.1, "it comes from all sides"
+
+
+def test_reverberation_is_linear_and_that_of_its_seed() -> None:
+    noise = torch.rand(2, 3000, dtype=torch.float64) - 0.5
+    room = Reverb(0.3, -10.0, 5)
+    torch.testing.assert_close(reverberate(3 * noise, room), 3 * reverberate(noise, room))
+    assert not torch.equal(reverberate(noise, room), reverberate(noise, room._replace(seed=6)))

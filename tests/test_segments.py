@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_kits import WHEEL_KIT, drum_sounds, write_kit
 
-from larsnet.augment import AugmentConfig, equalize
+from larsnet.augment import AugmentConfig, equalize, reverberate
 from larsnet.segments import Hit, Plan, Player, Segments
 from stemgmd_build.kits.catalogue import find_kit, own_kit
 from stemgmd_build.performances.collection import Collection
@@ -191,11 +191,18 @@ def test_damping_falls_off_from_each_stroke_wherever_the_example_begins() -> Non
     torch.testing.assert_close(out, expected.expand(2, -1))
 
 
-def test_equalizer_and_damping_act_on_each_stem(strikes: list[Strikes], banks: list[Bank]) -> None:
+def test_equalizer_damping_and_reverb_act_on_each_stem(
+    strikes: list[Strikes], banks: list[Bank]
+) -> None:
     plain, changed = with_augment(strikes, banks, equalizer=1.0)
     before, after = played(plain, banks), played(changed, banks)
     for stem, gains_db in enumerate(changed.draw.equalizers_db):
         torch.testing.assert_close(after[stem], equalize(before[stem], gains_db))
+    plain, changed = with_augment(strikes, banks, reverb=1.0)
+    before, after = played(plain, banks), played(changed, banks)
+    for stem, reverb in enumerate(changed.draw.reverbs):
+        assert reverb
+        torch.testing.assert_close(after[stem], reverberate(before[stem], reverb))
     plain, changed = with_augment(strikes, banks, damping=1.0)
     before, after = played(plain, banks), played(changed, banks)
     sounding = before.square().sum(dim=(1, 2)) > 0

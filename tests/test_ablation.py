@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies.ablation import FULL, VARIANTS, variant_toml
+from benchmarks.studies.ablation import FULL, VARIANTS
+from benchmarks.studies.variants import variant_toml
 from larsnet.augment import NAMES
 from larsnet.training_config import TrainConfig, load_config
 
 
 def variant(name: str, folder: Path) -> TrainConfig:
     path = folder / "variant.toml"
-    path.write_text(variant_toml(name, 400, 7))
+    path.write_text(variant_toml(VARIANTS[name], steps=400, seed=7))
     return load_config(str(path))
 
 

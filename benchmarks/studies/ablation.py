@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.studies.variants import train_variant, variant_toml
 from larsnet.augment import NAMES
-from larsnet.training_config import CONFIGS
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
 
-BASE: Final = "larsnet-small"
 FULL: Final = "all-augmentations"
 
 VARIANTS: Final[dict[str, dict[str, Any]]] = {
@@ -31,56 +29,7 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
     **{f"no-{name.replace('_', '-')}": {"augment": {name: 0.0}} for name in NAMES},
     "one-shared-net": {"model": {"shared": True, "unet": {"n_masks": 5}}},
 }
-"""Name -> what differs from the base, as nested values of its TOML file."""
-
-
-def variant_toml(name: str, steps: int, seed: int) -> str:
-    """The configuration of a variant; the learning rate falls over the last half of the steps."""
-    values = tomllib.loads((CONFIGS / f"{BASE}.toml").read_text("utf-8"))
-    values |= {
-        "steps": steps,
-        "seed": seed,
-        "decay_steps": steps // 2,
-        "warmup_steps": min(values["warmup_steps"], steps // 10),
-        "validate_every": steps,
-        "checkpoint_every": min(values["checkpoint_every"], steps),
-    }
-    _merge(values, VARIANTS[name])
-    return _as_toml(values)
-
-
-def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
-    for key, value in changes.items():
-        if isinstance(value, dict):
-            _merge(values.setdefault(key, {}), value)
-        else:
-            values[key] = value
-
-
-def _as_toml(values: dict[str, Any], path: str = "") -> str:
-    """Numbers, texts, lists of them, and tables."""
-    lines = [f"[{path}]"] if path else []
-    tables = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            tables.append(_as_toml(value, f"{path}.{key}" if path else key))
-        else:
-            text = str(value).lower() if isinstance(value, bool) else repr(value)
-            lines.append(f"{key} = {text}")
-    return "\n".join(lines) + "\n" + "".join(tables)
-
-
-def train_variant(name: str, out: Path, *, steps: int, seed: int, threads: int) -> Path:
-    """Train one variant; its last weights. Raises UserError where training fails."""
-    folder = out / name
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / f"{name}.toml"
-    config.write_text(variant_toml(name, steps, seed), "utf-8")
-    command = ["train", str(config), "--out", str(folder / "run"), "--threads", str(threads)]
-    if status := cli.main(command):
-        raise UserError(f"{name}: stemgmd train ended with status {status}")
-    # Not its best on validation: that would be a choice more.
-    return folder / "run" / "last.safetensors"
+"""Name -> what differs from larsnet-small, as nested values of its TOML file."""
 
 
 def main() -> int:
@@ -104,13 +53,14 @@ def main() -> int:
         for name in sorted(set(names) - set(VARIANTS)):
             raise UserError(f"no variant {name!r}; there are {', '.join(VARIANTS)}")
         weights = {
+            # Its last weights, not its best on validation: that would be a choice more.
             name: train_variant(
                 name,
+                variant_toml(VARIANTS[name], steps=options.steps, seed=options.seed),
                 options.out,
-                steps=options.steps,
-                seed=options.seed,
                 threads=options.threads,
             )
+            / "last.safetensors"
             for name in names
         }
     except UserError as error:

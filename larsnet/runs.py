@@ -26,7 +26,7 @@ from torch import Tensor
 
 from larsnet.checkpoint import load_exactly, write_told
 from larsnet.model import LarsNet
-from larsnet.training_config import TrainConfig, as_values
+from larsnet.training_config import TrainConfig, as_values, train_config
 from stemgmd_build.errors import UserError
 
 _FORMAT: Final = "larsnet-run-1"
@@ -91,18 +91,25 @@ def resume(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if header.get("format") != _FORMAT:
             raise ValueError(f"its format is not {_FORMAT}")
-        given = json.loads(header["config"])
+        # Read as a configuration: what has come to be settable since is at its default.
+        given = _plain(train_config(json.loads(header["config"])))
         progress = Progress(int(header["step"]), float(header["best"]), float(header["seconds"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} cannot be resumed from ({' '.join(str(error).split())}); "
             "delete it to begin anew"
         ) from error
-    _require_same_run(path, given, json.loads(json.dumps(as_values(config))))
+    _require_same_run(path, given, _plain(config))
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     load_exactly(model, weights, str(path))
     _load_moments(path, optimizer, model, tensors)
     return progress
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    """As JSON holds it."""
+    values: dict[str, Any] = json.loads(json.dumps(as_values(config)))
+    return values
 
 
 def _require_same_run(path: Path, given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

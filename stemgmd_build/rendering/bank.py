@@ -110,9 +110,10 @@ def _digest(kit: Kit) -> tuple[str, str]:
     else:
         import soxr
 
-        source = f"Hydrogen kit reader, soxr {soxr.__version__}"
+        reader = "Hydrogen kit reader" if kit.kind == "hydrogen" else "sample files"
+        source = f"{reader}, soxr {soxr.__version__}"
     # Gains are left out: they are applied to the table, not to the samples.
-    keys = {name: (sound.key, sound.semitones) for name, sound in sorted(kit.sounds.items())}
+    keys = {name: (s.files or s.key, s.semitones) for name, s in sorted(kit.sounds.items())}
     facts = [BANK_VERSION, kit.kind, kit.sha256, kit.bank, kit.preset, keys, source]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32], source
 
@@ -146,7 +147,7 @@ def _open(kit: Kit, digest: str, source: str, gain: float) -> Bank:
 
 
 def _sound_name(sound: Sound) -> str:
-    return f"{sound.key}{sound.semitones:+g}"
+    return f"{'|'.join(sound.files) or sound.key}{sound.semitones:+g}"
 
 
 def _make_in_own_process(kit: Kit, digest: str) -> None:
@@ -220,15 +221,17 @@ def _striker(kit: Kit, path: Path) -> Iterator[Strike]:
             yield lambda sound, velocity, limit: font.strike(
                 sound.key, velocity, semitones=sound.semitones, max_samples=limit
             )
-    else:
-        from stemgmd_build.samplers.hydrogen import HydrogenKit
+        return
+    from stemgmd_build.samplers.hydrogen import HydrogenKit
+    from stemgmd_build.samplers.samples import SampleFolder
 
-        drumkit = HydrogenKit(path)
-        # Probes ask for the same few layers 127 times over.
-        take = functools.lru_cache(maxsize=256)(drumkit.strike)
-        yield lambda sound, velocity, limit: take(sound.key, velocity, semitones=sound.semitones)[
-            :, :limit
-        ]
+    kept = functools.lru_cache(maxsize=256)  # probes ask for the same few layers 127 times over
+    if kit.kind == "hydrogen":
+        strike = kept(HydrogenKit(path).strike)
+        yield lambda s, velocity, limit: strike(s.key, velocity, semitones=s.semitones)[:, :limit]
+    else:
+        play = kept(SampleFolder(path).strike)
+        yield lambda s, velocity, limit: play(s.files, velocity, semitones=s.semitones)[:, :limit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +283,7 @@ def ring(shot: NDArray[np.float32], kit: Kit, sound: Sound) -> NDArray[np.float3
     """
     level = np.abs(shot).max(axis=0, initial=0.0)
     peak = float(level.max(initial=0.0))
-    where = f"key {sound.key} of {kit.id}"
+    where = f"{' and '.join(sound.files) or f'key {sound.key}'} of {kit.id}"
     if not np.isfinite(peak):
         raise UserError(f"{where} gives samples that are not finite numbers")
     if peak < 1e-6:

@@ -17,7 +17,6 @@ Hydrogen interpolates linearly between samples where rates differ; soxr does it 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,24 +24,12 @@ from typing import Final
 
 import numpy as np
 import scipy.signal
-import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.samplers.drumkit_xml import (
-    MAX_SEMITONES,
-    Instrument,
-    Layer,
-    is_file,
-    one_line,
-    read_drumkit,
-)
-from stemgmd_build.taxonomy import SAMPLE_RATE
+from stemgmd_build.samplers.drumkit_xml import Instrument, Layer, is_file, read_drumkit
+from stemgmd_build.samplers.samples import read_sample
 
-MAX_SAMPLE_SEC: Final = 60.0
-MAX_CHANNELS: Final = 8
-SAMPLE_RATES: Final = (4000, 384000)
 FIRST_NOTE: Final = 36
 """The instrument at index i of a kit answers to MIDI note 36 + i, unless the kit says otherwise."""
 
@@ -153,55 +140,17 @@ def _play(
     instrument: Instrument, layer: Layer, velocity: float, semitones: float
 ) -> NDArray[np.float32]:
     total = instrument.pitch_semitones + layer.pitch_semitones + semitones
-    if not abs(total) <= MAX_SEMITONES:
-        raise UserError(f"{layer.path}: cannot be repitched by {total:g} semitones")
     if not is_file(layer.path):
         raise UserError(
             f"{layer.path}: is missing, the sample of instrument {instrument.id} "
             f"({instrument.name!r}); choose another"
         )
-    stat = layer.path.stat()
-    sound, step = _resampled(layer.path, stat.st_mtime_ns, stat.st_size, total)
+    sound, step = read_sample(layer.path, total)
     sound = _enveloped(sound, instrument, step)
     sound = _filtered(sound, instrument.filter_cutoff, instrument.filter_resonance)
     gain = layer.gain * (velocity if instrument.apply_velocity else 1.0)
     gains = np.array([[instrument.gain_left], [instrument.gain_right]]) * gain
     return sound * gains.astype(np.float32)
-
-
-@functools.lru_cache(maxsize=8)
-def _resampled(
-    path: Path, mtime_ns: int, n_bytes: int, semitones: float
-) -> tuple[NDArray[np.float32], float]:
-    """A sample file at 44,100 Hz, float32 (1 or 2, n), and file samples per output sample."""
-    samples, rate = _decoded(path)
-    step = rate / SAMPLE_RATE * 2.0 ** (semitones / 12.0)
-    if step != 1.0:
-        samples = soxr.resample(samples, step * SAMPLE_RATE, SAMPLE_RATE, quality="VHQ")
-    sound = np.ascontiguousarray(samples.T)
-    sound.flags.writeable = False
-    return sound, step
-
-
-def _decoded(path: Path) -> tuple[NDArray[np.float32], int]:
-    """A sample file as float32 (n_samples, 1 or 2), and its rate in Hz."""
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = int(file.samplerate)
-            if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
-                raise UserError(f"{path}: has a sample rate of {rate:,} Hz, which is no sound's")
-            if file.frames > MAX_SAMPLE_SEC * rate or file.channels > MAX_CHANNELS:
-                raise UserError(
-                    f"{path}: has more than {MAX_SAMPLE_SEC:g} s or {MAX_CHANNELS} channels, "
-                    "which is no drum hit"
-                )
-            # Like Hydrogen, the first two channels of files that have more.
-            samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)[:, :2]
-    except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
-        raise UserError(f"{path}: is not a readable sound file ({one_line(str(error))})") from error
-    if not len(samples) or not np.isfinite(samples).all():
-        raise UserError(f"{path}: holds no sound, or samples that are not numbers")
-    return samples, rate
 
 
 def _enveloped(

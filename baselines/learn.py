@@ -33,7 +33,8 @@ from baselines.settings import SETTINGS, Recipe
 from baselines.templates import Templates, learn_templates
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
-from stemgmd_build.kits.catalogue import Kit, available, select_kits
+from stemgmd_build.kits.catalogue import available, select_kits
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, STEM_OF_PIECE, STEMS
 

@@ -25,7 +25,8 @@ from stemgmd_build.building.manifest import FileRecord
 from stemgmd_build.building.tracks import RenderSettings, exact_sum, pcm_blocks
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import Kit, available, select_kits, with_gain
+from stemgmd_build.kits.catalogue import available, select_kits, with_gain
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Score, read_score
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.rendering.gain import kit_gain

@@ -9,7 +9,8 @@ libraries=(libfluidsynth3)
 browser=(chromium chromium-driver) # for the leaderboard page's own test alone
 ffmpeg=(ffmpeg) # recordings that libsndfile does not read, and the tests of Hugging Face datasets
 soundfonts=(timgm6mb-soundfont avldrums.lv2-soundfont fluid-soundfont-gm
-  musescore-general-soundfont opl3-soundfont csound-soundfont hydrogen-drumkits hydrogen-data)
+  musescore-general-soundfont opl3-soundfont csound-soundfont hydrogen-drumkits hydrogen-data
+  sonic-pi-samples)
 
 find_python() {
   for name in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do

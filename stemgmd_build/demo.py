@@ -14,7 +14,8 @@ from stemgmd_build.building.manifest import track_folder
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
-from stemgmd_build.kits.catalogue import Kit, available, catalogue, select_kits
+from stemgmd_build.kits.catalogue import available, catalogue, select_kits
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances import gmd
 from stemgmd_build.performances.collection import Collection, Performance
 from stemgmd_build.plots import overview

@@ -11,7 +11,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from stemgmd_build.kits.catalogue import GENERAL_MIDI, Kit, catalogue, find_kit, locate
+from stemgmd_build.kits.catalogue import catalogue, find_kit, locate
+from stemgmd_build.kits.kit import GENERAL_MIDI, Kit
 from stemgmd_build.performances.collection import Hit, Score
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, PIECES
 

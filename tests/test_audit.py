@@ -20,7 +20,9 @@ from stemgmd_build.auditing.audit import (
     onset_sec,
     pitch_hz,
 )
-from stemgmd_build.kits.catalogue import Kit, own_kit, with_gain
+from stemgmd_build.kits.catalogue import with_gain
+from stemgmd_build.kits.kit import Kit
+from stemgmd_build.kits.own import own_kit
 from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE
 

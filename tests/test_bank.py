@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from small_kits import HERE, WHEEL_KIT, Layered, drum_sounds, noise, ping, write_kit
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import Kit, Sound, find_kit, own_kit, source_hash
+from stemgmd_build.kits.catalogue import find_kit
+from stemgmd_build.kits.kit import Kit, Sound, source_hash
+from stemgmd_build.kits.own import own_kit
 from stemgmd_build.rendering.bank import (
     FLOOR_DB,
     Bank,

@@ -26,7 +26,8 @@ from stemgmd_build.building import build, manifest
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
-from stemgmd_build.kits.catalogue import Kit, select_kits
+from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
 from stemgmd_build.verify import verify

@@ -13,7 +13,9 @@ from small_kits import HERE, WHEEL_KIT, drum_sounds, score, write_kit
 
 from stemgmd_build.auditing.calibrate import set_gain
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import CATALOGUE, Kit, find_kit, own_kit
+from stemgmd_build.kits.catalogue import CATALOGUE, find_kit
+from stemgmd_build.kits.kit import Kit
+from stemgmd_build.kits.own import own_kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.rendering.gain import PEAK_TARGET, kit_gain, loudest_sample, measure_gain

@@ -23,7 +23,8 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
 from stemgmd_build.hosting.mirdata_loader import Dataset, load_onsets, read_index
 from stemgmd_build.hosting.shards import write_shards
-from stemgmd_build.kits.catalogue import Kit, select_kits
+from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE
 from stemgmd_build.verify import verify

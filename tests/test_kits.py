@@ -13,20 +13,16 @@ from small_kits import HERE, WHEEL_KIT, drum_sounds, wheel_font, write_kit
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import (
-    GENERAL_MIDI,
-    Kit,
-    Sound,
     available,
     catalogue,
     find_kit,
     locate,
-    own_kit,
-    parse_sounds,
     require,
     select_kits,
-    source_hash,
     with_gain,
 )
+from stemgmd_build.kits.kit import GENERAL_MIDI, Kit, Sound, parse_sounds, source_hash
+from stemgmd_build.kits.own import own_kit
 from stemgmd_build.samplers.hydrogen import HydrogenKit
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECE_OF_ARTICULATION, PIECES
 

@@ -17,7 +17,8 @@ from small_kits import HERE, WHEEL_KIT, Layered, drum_sounds, ping, write_kit
 from stemgmd_build.cli import main
 from stemgmd_build.commands.kits import _audit, _preview
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import Kit, catalogue, find_kit
+from stemgmd_build.kits.catalogue import catalogue, find_kit
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.taxonomy import PIECES
 
 Captured = pytest.CaptureFixture[str]

@@ -12,7 +12,8 @@ from scipy.signal import freqz
 from small_kits import HERE, WHEEL_KIT
 
 from stemgmd_build.auditing.loudness import balance, gmd_velocities, loudness, piece_loudness
-from stemgmd_build.kits.catalogue import Kit, find_kit
+from stemgmd_build.kits.catalogue import find_kit
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, PIECE_OF_ARTICULATION, PIECES

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_kits import WHEEL_KIT, Layered, drum_sounds, noise, score, write_kit
 
-from stemgmd_build.kits.catalogue import find_kit, own_kit
+from stemgmd_build.kits.catalogue import find_kit
+from stemgmd_build.kits.own import own_kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.rendering.render import (

@@ -10,10 +10,11 @@ import soundfile
 from small_kits import drum_sounds, noise, wheel_font, write_kit
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import PIECES, Kit, own_kit, source_hash
+from stemgmd_build.kits.kit import Kit, source_hash
+from stemgmd_build.kits.own import own_kit
 from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.samplers.samples import SampleFolder
-from stemgmd_build.taxonomy import ARTICULATIONS
+from stemgmd_build.taxonomy import ARTICULATIONS, PIECES
 
 SOFT, HARD = noise(1), noise(2)
 

@@ -11,7 +11,8 @@ from small_kits import WHEEL_KIT, drum_sounds, write_kit
 
 from larsnet.augment import AugmentConfig, equalize, reverberate
 from larsnet.segments import Hit, Plan, Player, Segments
-from stemgmd_build.kits.catalogue import find_kit, own_kit
+from stemgmd_build.kits.catalogue import find_kit
+from stemgmd_build.kits.own import own_kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.rendering.render import (

@@ -34,7 +34,8 @@ from stemgmd_build.files import locked
 from stemgmd_build.hosting import shards
 from stemgmd_build.hosting.shard_index import read_index, verify_shards
 from stemgmd_build.hosting.shard_plan import parse_size, plan_shards
-from stemgmd_build.kits.catalogue import Kit, select_kits
+from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE
 from stemgmd_build.verify import verify

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from small_kits import HERE, chunk_of, score, wheel_font, without_gains
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import Kit, find_kit, own_kit, require
+from stemgmd_build.kits.catalogue import find_kit, require
+from stemgmd_build.kits.kit import Kit
+from stemgmd_build.kits.own import own_kit
 from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.rendering.render import FADE_SAMPLES, render, schedule, strikes_of
 from stemgmd_build.samplers.soundfont import (

@@ -26,7 +26,8 @@ from stemgmd_build.building import build
 from stemgmd_build.building.tracks import Job, RenderSettings
 from stemgmd_build.building.workers import Outcome, run_here
 from stemgmd_build.files import locked
-from stemgmd_build.kits.catalogue import Kit, select_kits
+from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection
 
 

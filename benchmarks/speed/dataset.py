@@ -35,7 +35,8 @@ from stemgmd_build.audio import AudioFile, FileFormat, encoder_name, read_pcm
 from stemgmd_build.building.manifest import FileRecord
 from stemgmd_build.building.tracks import Job, RenderSettings, build_track
 from stemgmd_build.dataset import SEGMENT_SEC, RenderedStemGMD
-from stemgmd_build.kits.catalogue import Kit, available, locate, select_kits, with_gain
+from stemgmd_build.kits.catalogue import available, locate, select_kits, with_gain
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Performance
 from stemgmd_build.performances.gmd import find_collection
 from stemgmd_build.rendering.gain import kit_gain

@@ -27,7 +27,8 @@ from stemgmd_build.building import build
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
-from stemgmd_build.kits.catalogue import Kit, available, select_kits
+from stemgmd_build.kits.catalogue import available, select_kits
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.performances.gmd import find_collection
 from stemgmd_build.verify import verify

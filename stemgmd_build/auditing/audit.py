@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from stemgmd_build.auditing.loudness import balance
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import Kit
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, SAMPLE_RATE
 

@@ -32,7 +32,8 @@ from stemgmd_build.building.workers import (
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import LOCK
-from stemgmd_build.kits.catalogue import Kit, with_gain
+from stemgmd_build.kits.catalogue import with_gain
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Performance
 from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.rendering.gain import kit_gain

@@ -23,7 +23,7 @@ from stemgmd_build.audio import AudioFile, ClippingError, FileFormat, quantize
 from stemgmd_build.building.manifest import FileRecord, TrackRecord, metadata_row, track_folder
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import Kit
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Performance, read_score
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.rendering.render import (

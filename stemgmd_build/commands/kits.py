@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import Kit, available, catalogue, locate, select_kits
+from stemgmd_build.kits.catalogue import available, catalogue, locate, select_kits
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.taxonomy import PIECES
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits import catalogue as kits
-from stemgmd_build.kits.catalogue import Kit, Sound
+from stemgmd_build.kits.kit import Kit, Sound
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, ARTICULATIONS, SAMPLE_RATE
 

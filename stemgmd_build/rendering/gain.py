@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
-from stemgmd_build.kits.catalogue import Kit
+from stemgmd_build.kits.kit import Kit
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.performances.midi import LARGEST_MIDI_BYTES, read_bytes

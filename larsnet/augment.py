@@ -215,16 +215,16 @@ def remix(stem: Tensor, gain_db: float) -> Tensor:
 def equalize(stem: Tensor, gains_db: Sequence[float]) -> Tensor:
     """The stem through a filter without delay: gains at EQUALIZER_HZ, empty for none.
 
-    Constant below the first and above the last frequency. The stem is taken as periodic: the curve
-    is smooth, so no more than some milliseconds reach across its ends.
+    Constant below the first and above the last frequency. The stem is taken as periodic, or nearly
+    so: the curve is smooth, so no more than some milliseconds reach across its ends.
     """
     if not len(gains_db):
         return stem
-    n_samples = stem.shape[-1]
-    curve_db = np.interp(_octaves(n_samples), np.log2(EQUALIZER_HZ), gains_db)
+    n_fft = next_fast_len(stem.shape[-1])
+    curve_db = np.interp(_octaves(n_fft), np.log2(EQUALIZER_HZ), gains_db)
     response = torch.exp(torch.from_numpy(curve_db).to(stem) * (np.log(10) / 20))
-    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(stem) * response, n_samples)
-    return filtered
+    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(stem, n_fft) * response, n_fft)
+    return filtered[..., : stem.shape[-1]]
 
 
 @functools.lru_cache(maxsize=8)

@@ -134,6 +134,8 @@ def draw(config: AugmentConfig, *, kit: int, n_kits: int, seed: int, index: int)
     others, kept = rng.integers(n_kits, size=n_stems), int(rng.integers(n_stems))
     kits = [int(others[i]) if swap and i != kept else kit for i in range(n_stems)]
     rng, which = strikes("doubling", n_stems)
+    # One of n times it is the kit that plays already, which changes nothing: drawn without a look
+    # at the kits, so that it does not depend on their swap.
     seconds = rng.integers(n_kits, size=n_stems)
     doubles = [int(seconds[i]) if which[i] else -1 for i in range(n_stems)]
     rng, which = strikes("pitch_shift", n_stems)
@@ -198,22 +200,22 @@ def resample(stem: Tensor, n_samples: int) -> Tensor:
 
 
 def saturate(stem: Tensor, drive: float) -> Tensor:
-    """tanh(drive * x); ``drive`` 0 leaves the stem as it is."""
+    """tanh(drive * x) of (..., samples); ``drive`` 0 leaves the stem as it is."""
     return torch.tanh(stem * drive) if drive else stem
 
 
 def swap_channels(stem: Tensor) -> Tensor:
-    """Left is right and right is left."""
+    """Left is right and right is left: (..., channels, samples)."""
     return stem.flip(-2)
 
 
 def remix(stem: Tensor, gain_db: float) -> Tensor:
-    """The stem at another level."""
+    """The stem (..., samples) at another level, in dB."""
     return stem * 10 ** (gain_db / 20) if gain_db else stem
 
 
 def equalize(stem: Tensor, gains_db: Sequence[float]) -> Tensor:
-    """The stem through a filter without delay: gains at EQUALIZER_HZ, empty for none.
+    """The stem (..., samples) through a filter without delay: gains at EQUALIZER_HZ, or none.
 
     Constant below the first and above the last frequency. The stem is taken as periodic, or nearly
     so: the curve is smooth, so no more than some milliseconds reach across its ends.

@@ -52,11 +52,14 @@ class Bands(nn.Module):
         self._up = self._keep("expand", expansion, bins)
 
     def pool(self, magnitudes: Tensor) -> Tensor:
-        """Bins to bands: weighted means."""
+        """Bins to bands: weighted means, (..., n_bands, frames) of (..., n_bins, frames)."""
         return self._apply_blocks(self._down, magnitudes)
 
     def expand(self, masks: Tensor) -> Tensor:
-        """Bands to bins: linear interpolation, constant beyond the outermost centres."""
+        """Bands to bins: (..., n_bins, frames) of (..., n_bands, frames).
+
+        Linear interpolation, constant beyond the outermost centres.
+        """
         return self._apply_blocks(self._up, masks)
 
     def _apply_blocks(self, blocks: list[_Block], cells: Tensor) -> Tensor:

@@ -58,7 +58,11 @@ class Separator:
             raise UserError(f"the Wiener exponent must be above 0, not {wiener}")
         own_device = next(model.parameters()).device
         self._device = own_device if device is None else usable_device(device)
-        self._model = deepcopy(model).to(self._device).eval()
+        try:
+            self._model = deepcopy(model).to(self._device).eval()
+        except (RuntimeError, MemoryError) as error:
+            _raise_if_out_of_memory(error, self._device)
+            raise
         self.config = model.config
         self._wiener, self._sum_to_one = wiener, sum_to_one
         self._n_threads = n_threads or torch.get_num_threads()
@@ -166,7 +170,7 @@ def usable_device(name: str | torch.device) -> torch.device:
     """A device that torch can put a number on. Raises UserError for any other."""
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"device {str(name)!r} cannot be used ({reason}); try cpu") from error
@@ -178,9 +182,14 @@ def _patches(cells: Tensor, n_patch: int) -> Tensor:
     return cells.view(*cells.shape[:-1], -1, n_patch).movedim(-2, 1)
 
 
-def _raise_if_out_of_memory(error: BaseException, device: torch.device) -> None:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is how torch, on a processor or an accelerator, says that memory is short."""
     names = ("can't allocate memory", "not enough memory", "out of memory")
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    if known or any(name in str(error) for name in names):
+    return known or any(name in str(error) for name in names)
+
+
+def _raise_if_out_of_memory(error: BaseException, device: torch.device) -> None:
+    if is_out_of_memory(error):
         advice = "free some memory" if device.type == "cpu" else "try --device cpu"
         raise UserError(f"out of memory on {device} with one patch of audio; {advice}") from error

@@ -20,6 +20,7 @@ from larsnet.model import LarsNet
 from larsnet.runs import Progress, Table, save_state
 from larsnet.training_config import TrainConfig, as_values
 from larsnet.validation import Score
+from stemgmd_build.errors import UserError
 from stemgmd_build.files import whole
 
 _SMOOTH_STEPS: Final = 50
@@ -60,6 +61,7 @@ class Record:
 
     @property
     def data_share(self) -> float:
+        """Of the timed steps' time, from 0 to 1; NaN before the first."""
         return self._data_sec / self._step_sec if self._step_sec else math.nan
 
     def timed(self, data_sec: float, step_sec: float) -> None:
@@ -72,7 +74,10 @@ class Record:
         self._pending.append((step, learning_rate, stem_losses))
 
     def flush(self) -> float:
-        """Average over the processes and write what was added; the last step's mean loss."""
+        """Average over the processes and write what was added; the last step's mean loss.
+
+        Raises UserError where a loss is no number: what is saved is from before.
+        """
         stacked = torch.stack([stem_losses for _, _, stem_losses in self._pending])
         averaged = (self._team.sum(stacked) / self._team.size).tolist()
         rows = [
@@ -85,6 +90,12 @@ class Record:
             for (step, rate, _), values in zip(self._pending, averaged, strict=True)
         ]
         self._pending.clear()
+        lost = next((row["step"] for row in rows if not math.isfinite(row["loss"])), None)
+        if lost is not None:
+            raise UserError(
+                f"{self._folder}: the loss is no number any more at step {lost}; lower "
+                "learning_rate (a new --out), or go on from an earlier state"
+            )
         last: float = rows[-1]["loss"]
         if self._team.leads:
             self._losses.add(rows)
@@ -94,8 +105,8 @@ class Record:
 
     def validated(self, step: int, score: Score) -> None:
         """Note a validation; keep the weights if it is the best so far."""
-        best = score.nsdr_db > self.progress.best
-        self._advance(step, max(score.nsdr_db, self.progress.best))
+        best = score.nsdr_db > self.progress.best  # never of NaN, where no stem sounds
+        self._advance(step, score.nsdr_db if best else self.progress.best)
         if not self._team.leads:
             return
         by_stem = dict(zip(self._config.model.stems, score.by_stem, strict=True))

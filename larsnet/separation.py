@@ -28,6 +28,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from baselines.checks import LOUDEST
 from larsnet.checkpoint import load_checkpoint
 from larsnet.inference import Separator
 from larsnet.model import LarsNet
@@ -111,14 +112,21 @@ def separate(
     options = options or SeparationOptions()
     if isinstance(waveform, Tensor):
         waveform = waveform.detach().cpu()
-    samples = np.atleast_2d(np.asarray(waveform, np.float32))
+    try:
+        samples = np.atleast_2d(np.asarray(waveform, np.float32))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"a waveform is an array of numbers ({error})") from error
     low, high = RATES_HZ
+    if not isinstance(sample_rate, int | float | np.number):
+        raise UserError(f"the rate must be a number of Hz, not {sample_rate!r}")
     if samples.ndim != 2 or not 1 <= len(samples) <= MAX_CHANNELS:
         raise UserError(f"a waveform is (channels, samples), not {np.shape(samples)}")
     if not low <= sample_rate <= high:
         raise UserError(f"the rate must be {low} to {high} Hz, not {sample_rate}")
-    written = weights.stat().st_mtime_ns if weights is not None and weights.is_file() else 0
-    separator = _kept_separator(weights, written, options)
+    path = default_weights() if weights is None else weights
+    files = path.iterdir() if path.is_dir() else [path]
+    written = max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
+    separator = _kept_separator(path, written, options)
     runs = separate_blocks(separator, [samples], sample_rate, exact_sum=options.sum_to_mixture)
     nothing = np.zeros((len(separator.config.stems), len(samples), 0), np.float32)
     stems = np.concatenate([nothing, *runs], axis=-1)
@@ -126,7 +134,7 @@ def separate(
 
 
 @lru_cache(maxsize=1)
-def _kept_separator(weights: Path | None, written: int, options: SeparationOptions) -> Separator:
+def _kept_separator(weights: Path, written: int, options: SeparationOptions) -> Separator:
     """``written`` is the time of the file, so that weights trained on are read again."""
     return make_separator(load_weights(weights), options)
 
@@ -185,10 +193,13 @@ class _Heard:
 
     def __iter__(self) -> Iterator[Block]:
         for block in self._blocks:
-            finite = np.isfinite(block).all(axis=0)
-            if not finite.all():
-                at_sec = (self.n_samples + int(np.argmin(finite))) / self._sample_rate
-                raise UserError(f"a sample at {at_sec:.3f} s is no finite number")
+            sane = (np.abs(block) <= LOUDEST).all(axis=0)  # NaN is not
+            if not sane.all():
+                at_sec = (self.n_samples + int(np.argmin(sane))) / self._sample_rate
+                raise UserError(
+                    f"a sample at {at_sec:.3f} s is no finite number, or above {LOUDEST:g} times "
+                    "full scale"
+                )
             self.n_samples += block.shape[-1]
             self.n_channels = len(block)
             if self._keep:

@@ -18,6 +18,7 @@ from larsnet.inference import Separator
 from larsnet.separation import default_weights, separate_blocks
 from larsnet.training_config import TrainConfig, train_config
 from larsnet.unet import n_parameters
+from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 WIENER_EXPONENT: Final = 1.0
@@ -75,13 +76,13 @@ def make_larsnet(
     What it was trained on is told from the checkpoint. Raises UserError where the file is no
     checkpoint or the device is not there.
     """
-    from stemgmd_build.kits.catalogue import select_kits
-
     saved, model = read_info(path), load_checkpoint(path)
     runs = tuple(_runs(saved.notes))
-    heard = {name: None for config, _ in runs for name in config.kits}
-    kits = tuple(kit.id for kit in select_kits(list(heard))) if heard else ()
+    kits = tuple(dict.fromkeys(kit for config, _ in runs for kit in _kit_ids(config.kits)))
     nets = "one U-Net with a mask a stem" if model.config.shared else "a U-Net a stem"
+    cells = (
+        f"{model.config.n_bands} bands" if model.config.n_bands else f"{model.config.n_bins} bins"
+    )
     more = "" if wiener is None else f", alpha-Wiener filter of {wiener:g}"
     info = SystemInfo(
         id=id,
@@ -91,7 +92,7 @@ def make_larsnet(
         trained_on=_trained_on(runs, len(kits)) if runs else "not stated",
         n_parameters=n_parameters(model),
         licence=licence,
-        summary=f"{nets}, on {model.config.n_bands} bands{more}",
+        summary=f"{nets}, on {cells}{more}",
         kits_seen=kits,
     )
     threads = torch.get_num_threads()
@@ -100,16 +101,32 @@ def make_larsnet(
 
 
 def _runs(notes: Mapping[str, Any] | None) -> Iterator[tuple[TrainConfig, int]]:
-    """The run that made a checkpoint and its steps, then the one it started from, and so on."""
+    """The run that made a checkpoint and its steps, then the one it started from, and so on.
+
+    Notes of another program say nothing that is understood.
+    """
     while notes:
-        yield train_config(notes["training"]), notes["step"]
-        notes = notes.get("before")
+        try:
+            yield train_config(notes["training"]), int(notes["step"])
+            notes = notes.get("before")
+        except (KeyError, ValueError, TypeError, AttributeError):
+            return
+
+
+def _kit_ids(names: Sequence[str]) -> Iterator[str]:
+    """Sets resolved; a kit of one's own stays as it was named, whether or not it is here."""
+    from stemgmd_build.kits.catalogue import select_kits
+
+    for name in names:
+        try:
+            yield from (kit.id for kit in select_kits([name]))
+        except UserError:
+            yield Path(name).name
 
 
 def _trained_on(runs: Sequence[tuple[TrainConfig, int]], n_kits: int) -> str:
     steps = sum(step for _, step in runs)
     samples = sum(step * config.batch * config.n_samples for config, step in runs)
     hours = samples / SAMPLE_RATE / 3600
-    return (
-        f"GMD's training split on {n_kits} training kits, {steps:,} steps, {hours:,.0f} h of audio"
-    )
+    splits = " and ".join(dict.fromkeys(config.split for config, _ in reversed(runs)))
+    return f"GMD's {splits} split on {n_kits} kits, {steps:,} steps, {hours:,.0f} h of audio"

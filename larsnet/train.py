@@ -26,6 +26,7 @@ from tqdm import tqdm
 from larsnet.batches import Batch, losses, planned, rendered
 from larsnet.checkpoint import CheckpointInfo, load_checkpoint, load_exactly, read_info
 from larsnet.distributed import Team, synchronize_batch_norm
+from larsnet.inference import is_out_of_memory
 from larsnet.model import LarsNet
 from larsnet.record import Record
 from larsnet.runs import Progress, resume, trainable
@@ -107,7 +108,7 @@ def train(
     Raises:
         UserError: no performances or kits, the folder holds another run or is being written by
             one, weights that are damaged or of another model or not those that ``config`` asks
-            for, no room to write.
+            for, no room to write, a loss that is no number any more, memory that does not suffice.
         KeyboardInterrupt: after the step that it was pressed in, whose state is saved.
     """
     n_part = config.batch // config.accumulate
@@ -123,7 +124,14 @@ def train(
         before = None if start is None else start.notes
         record = Record(folder, config, team, run.model, run.optimizer, progress, before)
         with _asked_to_stop() as stop:
-            return _loop(run, record, stop)
+            try:
+                return _loop(run, record, stop)
+            except (RuntimeError, MemoryError) as error:
+                if is_out_of_memory(error):
+                    raise UserError(
+                        f"out of memory on {team.device}; a larger --accumulate needs less"
+                    ) from error
+                raise
 
 
 def _with_start(
@@ -164,6 +172,7 @@ def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
     config, first = run.config, record.progress.step
     parts = planned(run.segments, _parts(config, run.team, first))
     score: Score | None = None
+    begin = time.monotonic()
     with tqdm(
         total=config.steps,
         initial=first,
@@ -181,7 +190,11 @@ def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
                 score = validate(run.model, run.held, run.team)
                 record.validated(done, score)
                 if run.team.leads:
-                    bar.write(f"step {done}: validation nSDR {score.nsdr_db:.2f} dB")
+                    left_sec = (time.monotonic() - begin) / (done - first) * (config.steps - done)
+                    bar.write(
+                        f"step {done:,} of {config.steps:,}: validation nSDR "
+                        f"{score.nsdr_db:.2f} dB, {tqdm.format_interval(left_sec)} left"
+                    )
             stops = _all_stop(run.team, stop[0], done)
             if stops or done % config.checkpoint_every == 0 or ends:
                 record.save(done)

@@ -1,8 +1,8 @@
 """What a training run is: a TOML file as a frozen record.
 
-`load_config` takes the name of a packaged file (``larsnet``, ``larsnet-small``, ``smoke``) or a
-path. Unknown keys are errors: a setting that is misspelt must not be left at its default in
-silence.
+`load_config` takes the name of a packaged file (``larsnet``, ``larsnet-small``,
+``larsnet-small-varied``, ``smoke``) or a path. Unknown keys are errors: a setting that is misspelt
+must not be left at its default in silence.
 """
 
 from __future__ import annotations
@@ -65,6 +65,13 @@ class TrainConfig:
     init_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 20:
+            raise ValueError(f"seed must be a whole number from 0 to {(1 << 20) - 1}")
+        if not isinstance(self.split, str):
+            raise ValueError("split must be a name")
+        _check_kits("kits", self.kits)
+        if self.validation_kits is not None:
+            _check_kits("validation_kits", self.validation_kits)
         counts = ("steps", "batch", "accumulate", "n_frames", "validate_every")
         for name in (*counts, "checkpoint_every", "validation_segments"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
@@ -75,10 +82,16 @@ class TrainConfig:
             raise ValueError("batch must be a multiple of accumulate")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError("precision must be float32 or bfloat16")
-        if not self.learning_rate > 0 or min(self.warmup_steps, self.decay_steps) < 0:
+        if (
+            not 0 < self.learning_rate < float("inf")
+            or min(self.warmup_steps, self.decay_steps) < 0
+        ):
             raise ValueError("learning_rate must be above 0, warmup and decay at least 0")
-        if self.stem_weights is not None and len(self.stem_weights) != len(self.model.stems):
-            raise ValueError("stem_weights must be one a stem")
+        if self.stem_weights is not None and (
+            len(self.stem_weights) != len(self.model.stems)
+            or not all(isinstance(w, int | float) and w >= 0 for w in self.stem_weights)
+        ):
+            raise ValueError("stem_weights must be one a stem, none of them negative")
 
     @property
     def n_samples(self) -> int:
@@ -90,6 +103,12 @@ class TrainConfig:
         rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
         fall = min(1.0, (self.steps - step) / (self.decay_steps + 1))
         return self.learning_rate * min(rise, fall)
+
+
+def _check_kits(name: str, kits: object) -> None:
+    """Names of kits or of sets of them; ValueError for anything else."""
+    if not isinstance(kits, tuple) or not kits or not all(isinstance(kit, str) for kit in kits):
+        raise ValueError(f"{name} must be a list of kits")
 
 
 def load_config(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:

@@ -38,7 +38,10 @@ class EncoderLevel(nn.Module):
         _zero_bias(self.conv)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the next level sees, and the raw convolution that crosses to the decoder."""
+        """What the next level sees, and the raw convolution that crosses to the decoder.
+
+        Both (batch, n_out, bins / 2, frames / 2) of (batch, n_in, bins, frames).
+        """
         raw = self.conv(x)
         return functional.leaky_relu(self.bn(raw), LEAKY_SLOPE), raw
 

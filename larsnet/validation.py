@@ -1,8 +1,8 @@
 """How well a LarsNet in training separates: GMD's validation split, on training kits.
 
-The score is the nSDR of LarsNet's paper, pooled over all stems that sound in a segment: not what
-the leaderboard reports, whose kits are others, but what the best checkpoint is chosen by. Kits
-of the test split are refused: nothing is chosen by them.
+The score is nSDR as the Music Demixing Challenge defines it (energies are sums), pooled over all
+stems that sound in a segment: not what the leaderboard reports, whose kits are others, but what the
+best checkpoint is chosen by. Kits of the test split are refused: nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -68,11 +68,14 @@ def hold(
     Raises:
         UserError: a kit that is missing, broken, or held out for the leaderboard.
     """
+    for kit in select_kits(config.validation_kits or config.kits):
+        if kit.split == "test":
+            raise UserError(
+                f"{kit.id} is held out for the leaderboard, nothing is chosen by it: name other "
+                "validation_kits"
+            )
     banks = list(heard)
     if config.validation_kits is not None:
-        for kit in select_kits(config.validation_kits):
-            if kit.split == "test":
-                raise UserError(f"validation_kits: {kit.id} is held out, nothing is chosen by it")
         banks = load_banks(config.validation_kits, collection)
     n_samples = (config.model.unet.n_frames - 1) * config.model.hop_samples
     segments = read_segments(collection, "validation", banks, n_samples, None, _SEED, config.limit)

@@ -18,8 +18,31 @@ from larsnet.config import LARSNET, LarsnetConfig, UnetConfig
 from larsnet.model import LarsNet
 from larsnet.original import find_files, load_original
 from larsnet.separation import load_weights
+from larsnet.system import make_larsnet
+from larsnet.training_config import as_values, load_config
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import STEMS
+
+
+@pytest.mark.parametrize("notes", [{}, {"training": 3}, {"by": "x", "training": {"steps": "y"}}])
+def test_a_checkpoint_with_notes_of_another_program_enters_a_table(
+    tmp_path: Path, notes: dict[str, Any]
+) -> None:
+    path = tmp_path / "foreign.safetensors"
+    save_checkpoint(wild_model(TINY), path, notes=notes)
+    info = make_larsnet(path, id="foreign", name="Foreign", licence="not stated").info
+    assert (info.trained_on, info.kits_seen) == ("not stated", ())
+    assert "2048 bins" in info.summary
+
+
+def test_a_checkpoint_of_a_kit_that_is_gone_enters_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    config = load_config("smoke", {"kits": ["train", "/gone/mine.toml"]})
+    notes = {"training": as_values(config), "step": 40}
+    save_checkpoint(LarsNet(config.model), path, notes=notes)
+    info = make_larsnet(path, id="own", name="Own", licence="not stated").info
+    assert info.kits_seen[-1] == "mine.toml"
+    assert info.trained_on.startswith(f"GMD's train split on {len(info.kits_seen)} kits, 40 steps")
 
 
 @pytest.fixture(scope="module")

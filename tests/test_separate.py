@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,10 +144,13 @@ def test_wiener_changes_the_stems_and_silence_stays_silent(weights: Path) -> Non
         (np.zeros((99, 100)), 44100, "channels"),
         (np.zeros((2, 100)), 10, "rate"),
         (np.full((2, 100), np.inf), 44100, "finite"),
+        (np.full((2, 100), 1e37), 44100, "full scale"),
+        (np.zeros((2, 100)), "44100", "number of Hz"),
+        ("drums.wav", 44100, "array of numbers"),
     ],
 )
 def test_what_is_no_recording_is_one_line(
-    weights: Path, waveform: NDArray[np.float64], rate: int, expected: str
+    weights: Path, waveform: Any, rate: Any, expected: str
 ) -> None:
     with pytest.raises(UserError, match=expected):
         larsnet.separate(waveform, rate, weights=weights)
@@ -205,6 +209,9 @@ def bad_file(kind: str, folder: Path) -> Path:
     elif kind == "nan":
         samples[1, 22_050] = np.nan
         write(path, samples, subtype="FLOAT")
+    elif kind == "loud":
+        samples[1, 22_050] = 1e37
+        write(path, samples, subtype="FLOAT")
     elif kind == "cut-flac":
         content = write(folder / "whole.flac", samples).read_bytes()
         path.write_bytes(content[: len(content) // 2])
@@ -220,6 +227,7 @@ def bad_file(kind: str, folder: Path) -> Path:
         ("no-bytes", "is empty"),
         ("text", "no ffmpeg"),
         ("nan", "0.500 s is no finite"),
+        ("loud", "0.500 s is no finite number, or above 1e+06 times"),
         ("cut-flac", "damaged"),
         ("many-channels", "17 channels"),
         ("missing", "does not exist"),

@@ -288,11 +288,25 @@ def test_validation_can_listen_to_kits_that_training_leaves_out(
     assert scores[0] != scores[1]
 
 
-def test_nothing_is_chosen_by_held_out_kits(
+def test_a_run_whose_loss_is_no_number_ends_in_one_line(
     config: Path, gmd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And leaves no state that is lost as well."""
+    steep = tmp_path / "steep.toml"
+    steep.write_text(config.read_text().replace("3e-3", "1e30"))
+    line = refusal(capsys, *arguments(steep, gmd, tmp_path / "run"))
+    assert "no number any more at step" in line
+    assert "learning_rate" in line
+    assert not (tmp_path / "run" / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["kits", "validation_kits"])
+def test_nothing_is_chosen_by_held_out_kits(
+    name: str, config: Path, gmd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     changed = tmp_path / "changed.toml"
-    changed.write_text('validation_kits = ["colombo"]\n' + config.read_text())
+    others = config.read_text() if name != "kits" else config.read_text().replace("kits =", "#")
+    changed.write_text(f'{name} = ["colombo"]\n' + others)
     line = refusal(capsys, *arguments(changed, gmd, tmp_path / "run"))
     assert "colombo is held out" in line
 

@@ -75,6 +75,13 @@ MODEL = "[model]\nn_bands=64\n[model.unet]\nn_bins=64\nn_frames=64\nwidths=[8, 1
         ("steps=5\n[augment]\nremux=0.2\n" + MODEL, "remux"),
         ("steps=5\n[model]\nn_bands='many'\n", "n_bands"),
         ("steps=5\nlearning_rate=nan\n" + MODEL, "learning_rate"),
+        ("steps=5\nlearning_rate=inf\n" + MODEL, "learning_rate"),
+        ("steps=5\nseed=-1\n" + MODEL, "seed"),
+        ("steps=5\nseed='x'\n" + MODEL, "seed"),
+        ("steps=5\nsplit=5\n" + MODEL, "split"),
+        ("steps=5\nkits=[]\n" + MODEL, "kits"),
+        ("steps=5\nvalidation_kits=[]\n" + MODEL, "validation_kits"),
+        ("steps=5\nstem_weights=[1, 1, 1, 1, 'x']\n" + MODEL, "stem_weights"),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, problem: str) -> None:

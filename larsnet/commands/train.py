@@ -32,7 +32,9 @@ def main(argv: list[str]) -> int:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", help="larsnet, larsnet-small, smoke, or a TOML file")
+    parser.add_argument(
+        "config", help="larsnet, larsnet-small, larsnet-small-varied, smoke, or a TOML file"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: runs/<name of the configuration>"
     )

@@ -90,13 +90,6 @@ def iterate_blocks(
         yield estimate
 
 
-def separate_in_blocks(
-    separate: Callable[[Span], Tensor], n_samples: int, config: BlockConfig
-) -> Tensor:
-    """The runs of :func:`iterate_blocks` as one (..., n_samples) array."""
-    return torch.cat(list(iterate_blocks(separate, n_samples, config)), dim=-1)
-
-
 def _fade_in(n_overlap: int) -> Tensor:
     """0 for a quarter, half a raised cosine, 1 for a quarter."""
     ramp = torch.linspace(-0.5, 1.5, n_overlap, dtype=torch.float64).clamp(0, 1)

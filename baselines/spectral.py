@@ -67,11 +67,6 @@ FACTORIZATION_STFT = StftConfig(n_fft=2048, hop_samples=512, margin_frames=2)
 """The usual analysis of the factorization baselines, 11.6 ms a hop at 44.1 kHz."""
 
 
-def as_channels(waveform: Tensor) -> Tensor:
-    """A bare (samples,) waveform as (1, samples); anything else as it is."""
-    return waveform.unsqueeze(0) if waveform.dim() == 1 else waveform
-
-
 def stft(waveform: Tensor, config: StftConfig) -> Tensor:
     """Spectrum of ``waveform``.
 

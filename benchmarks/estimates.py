@@ -81,15 +81,22 @@ class EstimateFolder:
         return stems
 
     def with_revision_of(self, tracks: Sequence[Track]) -> EstimateFolder:
-        """The same with a hash of every file of these tracks as its revision."""
-        digest = hashlib.sha256()
+        """The same with a hash of every file of these tracks as its revision.
+
+        Raises UserError where no track has all of its files: another folder was meant.
+        """
+        digest, missing, n_found = hashlib.sha256(), "", 0
         for track in tracks:
             try:
                 files = self.find(track)
-            except UserError:
-                continue  # told when the track is scored
+            except UserError as error:
+                missing = missing or str(error)  # told when the track is scored
+                continue
+            n_found += 1
             for stem, path in files.items():
                 digest.update(f"{track.clip}/{stem} {sha256_of_file(path)}\n".encode())
+        if not n_found:
+            raise UserError(missing)
         return replace(self, info=replace(self.info, revision=f"files-{digest.hexdigest()[:16]}"))
 
     def _file(self, layout: str, track: Track, name: str) -> Path | None:

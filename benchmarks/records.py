@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -37,7 +38,7 @@ class StemRecord:
     ``track`` is GMD's performance id, ``kit_split`` the kit's side ("train" or "test"),
     ``data`` the hash of the track's audio as rendered, ``metrics`` :data:`METRICS_VERSION`.
     A present stem has every score but ``leakage_db``; an absent stem has that alone. BSS Eval
-    figures are medians over ``n_frames`` active one-second frames (SIR and SAR over
+    figures are medians over ``n_frames`` active one-second frames (SIR over
     ``n_sir_frames``); ``onset_f_true`` is the detector's F-measure on the true stem.
     """
 
@@ -120,7 +121,7 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
                 values = _parse(line)
                 if values is not None:
                     found.append(_record(values, kind, f"{path}, line {number}"))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     return found
 

@@ -102,11 +102,6 @@ class LarsnetConfig:
         """The analysis that all nets share."""
         return StftConfig(self.n_fft, self.hop_samples, pad_mode="reflect", keep_nyquist=False)
 
-    @property
-    def patch_samples(self) -> int:
-        """Hops of one patch in samples: patches are independent of each other."""
-        return self.unet.n_frames * self.hop_samples
-
 
 LARSNET: Final = LarsnetConfig()
 """The paper's: five nets of 9,828,680 parameters."""

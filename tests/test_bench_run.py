@@ -292,12 +292,16 @@ def test_a_checkpoint_of_ones_own_enters_under_its_name(few: Collection, tmp_pat
         (("run", "--split", "evaluation"), "evaluation"),
         (("run", "--limit", "0"), "--limit must be at least 1"),
         (("run", "--workers", "0"), "--workers must be at least 1"),
+        (("run", "--audio", "-1", "--systems", "zero"), "--audio at least 0"),
         (("run", "--data", "."), "cannot be read"),
         (("score", "--estimates", "nowhere", "--name", "x"), "nowhere is no folder"),
         (("score", "--estimates", ".", "--name", "nmfd"), "is taken"),
         (("score", "--estimates", ".", "--name", "../x"), "letters, digits"),
         (("score", "--estimates", ".", "--name", "x", "--inputs", "ears"), "'ears' is none of"),
         (("score", "--estimates", ".", "--name", "x", "--map", "bass=b"), "no stem 'bass'"),
+        (("score", "--estimates", ".", "--name", "x", "--inputs", "score"), "sees the mixture"),
+        (("score", "--estimates", ".", "--name", "x", "--parameters", "-5"), "--parameters"),
+        (("score", "--estimates", ".", "--name", "x"), "no stem in"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -316,3 +320,4 @@ def test_bad_input_is_one_line(
     if "--kits" not in arguments:
         given += ["--kits", KIT]
     assert says in error_line(stemgmd_here(*given))
+    assert not (tmp_path / "r" / "systems.jsonl").exists()

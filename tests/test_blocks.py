@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from synthetic_drums import PIECES, SAMPLE_RATE, groove, one_shot
 from torch import Tensor
 
-from baselines.blocks import BlockConfig, Span, block_spans, iterate_blocks, separate_in_blocks
+from baselines.blocks import BlockConfig, Span, block_spans, iterate_blocks
 from baselines.factorization import FactorizationConfig
 from baselines.masks import apply_masks, soft_masks
 from baselines.nmfd import factorize, stem_magnitudes
@@ -18,6 +19,13 @@ from baselines.spectral import FACTORIZATION_STFT, mono_magnitude, stft
 from baselines.templates import TemplateConfig, learn_templates
 
 CONFIG = BlockConfig(block_samples=1024 * 48, overlap_samples=1024 * 16)
+
+
+def joined(
+    separate: Callable[[Span], torch.Tensor], n_samples: int, config: BlockConfig
+) -> torch.Tensor:
+    """The runs one after the other."""
+    return torch.cat(list(iterate_blocks(separate, n_samples, config)), dim=-1)
 
 
 @settings(deadline=None)
@@ -36,7 +44,7 @@ def test_blocks_cover_the_file_and_the_weights_sum_to_one(
     assert all(b.start == a.stop - overlap for a, b in itertools.pairwise(spans))
     assert all(span.stop - span.start <= config.block_samples + overlap for span in spans)
     signal = torch.rand(2, n_samples)
-    rebuilt = separate_in_blocks(lambda span: span.of(signal), n_samples, config)
+    rebuilt = joined(lambda span: span.of(signal), n_samples, config)
     torch.testing.assert_close(rebuilt, signal, atol=1e-6, rtol=0)
 
 
@@ -49,7 +57,7 @@ def test_a_separator_that_looks_near_gives_the_same_as_on_the_whole_file() -> No
 
     whole = separate("ideal-ratio", mixture=mixture, reference=reference)
     assert len(block_spans(mixture.shape[-1], CONFIG)) > 3
-    blocks = separate_in_blocks(block, mixture.shape[-1], CONFIG)
+    blocks = joined(block, mixture.shape[-1], CONFIG)
     torch.testing.assert_close(blocks, whole, atol=1e-5, rtol=0)
 
 
@@ -70,7 +78,7 @@ def test_seams_of_a_factorization_are_not_audible() -> None:
 
     n_samples = mixture.shape[-1]
     whole = block(Span(0, n_samples))
-    blocks = separate_in_blocks(block, n_samples, config)
+    blocks = joined(block, n_samples, config)
     torch.testing.assert_close(blocks.sum(dim=0), mixture, atol=1e-5, rtol=0)
     gap = (blocks - whole).square().mean(dim=(0, 1))
     level = mixture.square().mean(dim=0)
@@ -105,7 +113,7 @@ def test_a_short_file_is_one_block() -> None:
 
 def test_an_estimate_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="samples for"):
-        separate_in_blocks(lambda span: torch.zeros(2, 7), 1000, CONFIG)
+        joined(lambda span: torch.zeros(2, 7), 1000, CONFIG)
 
 
 @pytest.mark.parametrize(("block", "overlap"), [(100, 0), (100, 52), (100, 10)])

@@ -138,3 +138,8 @@ def test_the_revision_follows_the_files(tmp_path: Path, tracks: list[Track]) -> 
     path = tmp_path / tracks[0].clip / "kick.wav"
     path.write_bytes(path.read_bytes()[:-4] + b"\1\2\1\2")
     assert folder_of(tmp_path).with_revision_of(tracks).info.revision != first
+
+
+def test_a_folder_of_something_else_has_no_revision(tmp_path: Path, tracks: list[Track]) -> None:
+    with pytest.raises(UserError, match="no stem in"):
+        folder_of(tmp_path).with_revision_of(tracks)

@@ -186,7 +186,7 @@ def test_a_device_that_is_not_there_is_one_line(tiny: LarsNet, device: str) -> N
 
 def test_the_small_configuration_is_of_the_same_analysis() -> None:
     assert LARSNET_SMALL.stft == LARSNET.stft
-    assert LARSNET_SMALL.patch_samples == LARSNET.patch_samples
+    assert LARSNET_SMALL.unet.n_frames == LARSNET.unet.n_frames
 
 
 @pytest.mark.parametrize(

@@ -231,17 +231,6 @@ def test_pooling_nothing_is_refused(pairs: list[tuple[str, float]]) -> None:
         metrics.pool(pairs)
 
 
-def test_one_silent_output_does_not_hide_the_leakage_of_the_others() -> None:
-    assert metrics.pool_leakage_db([-math.inf, -20.0]) == pytest.approx(-20 + 10 * math.log10(0.5))
-    assert metrics.pool_leakage_db([-math.inf]) == -math.inf
-
-
-@pytest.mark.parametrize("values", [[], [math.nan]])
-def test_pooling_no_leakage_is_refused(values: list[float]) -> None:
-    with pytest.raises(ValueError, match="leakage"):
-        metrics.pool_leakage_db(values)
-
-
 def test_metrics_import_nothing_of_the_project() -> None:
     tree = ast.parse(Path(metrics.__file__).read_text(encoding="utf-8"))
     names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

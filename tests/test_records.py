@@ -75,6 +75,15 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
         read_records(tmp_path / "r.gz", StemRecord)
 
 
+def test_an_archive_with_damaged_bytes_inside_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl.gz"
+    data = bytearray(gzip.compress((to_line(RECORD) * 500).encode()))
+    data[20:60] = bytes(255 - byte for byte in data[20:60])
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_records(path, StemRecord)
+
+
 def test_of_two_records_with_one_key_the_later_holds() -> None:
     again, other = replace(RECORD, nsdr_db=2.0), replace(RECORD, stem="snare")
     assert latest([RECORD, other, again]) == [again, other]

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -20,7 +21,7 @@ from benchmarks.report.picture import board_figure, draw_board
 from benchmarks.report.results import Results, read_results
 from benchmarks.report.tables import Table, describe_data, make_tables, number, published_table
 from benchmarks.report.tidy import averages_csv, comparisons_csv
-from benchmarks.scores.metrics import pool, pool_leakage_db
+from benchmarks.scores.metrics import pool
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import STEMS
 
@@ -75,7 +76,8 @@ def test_leakage_is_of_absent_stems_alone(results: Results, boards: tuple[Board,
         for r in results.records
         if r.system == "nmfd" and r.kit_split == "test" and r.leakage_db is not None
     ]
-    assert row.summaries["leakage_db"].pooled.value == pytest.approx(pool_leakage_db(absent))
+    mean_db = 10 * np.log10(np.mean(10 ** (np.array(absent) / 10)))
+    assert row.summaries["leakage_db"].pooled.value == pytest.approx(mean_db)
     assert row.summaries["leakage_db"].pooled.n == len(absent)
 
 
@@ -210,6 +212,40 @@ def test_folders_merge_and_compressed_records_are_read(tmp_path: Path) -> None:
     assert len(merged.records) == len(list(records(3)))
     assert {s.system for s in merged.systems} == {name for name, *_ in SHAPES}
     assert [r.system for r in read_results([one, two], wanted=["zero"]).systems] == ["zero"]
+
+
+def test_some_performances_alone_are_chosen_by_a_pattern(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, records(8))
+    results = read_results([folder], tracks="drummer1/*")
+    assert {r.track for r in results.records} == {f"drummer1/eval_session/{n}" for n in (1, 5)}
+    (board,) = make_boards(results)
+    assert board.n_performances == 2
+    assert "Performances drummer1/* alone." in describe_data(board, results)
+    with pytest.raises(UserError, match=r"no record is of a performance 'drummer9/\*'"):
+        read_results([folder], tracks="drummer9/*")
+
+
+def test_systems_are_compared_with_the_one_that_is_named(results: Results) -> None:
+    """Others of its group with it, those of other groups with their best as before."""
+    plain, named = make_boards(results)[0], make_boards(results, "nmf")[0]
+    by_name = {row.system.system: row for row in named.rows}
+    assert by_name["nmf"].against is None
+    best = next(row for row in plain.rows if row.rank == 1)
+    against_best = next(row.against for row in plain.rows if row.system.system == "nmf")
+    found = by_name[best.system.system].against
+    assert found is not None
+    assert against_best is not None
+    assert found.difference == pytest.approx(-against_best.difference)
+    assert [r for r in named.rows if r.group != "blind"] == [
+        r for r in plain.rows if r.group != "blind"
+    ]
+    text = to_markdown(make_tables(results, [named]), "t")
+    assert "mean paired difference to NMF, fixed templates" in text
+    assert "mean paired difference to the best of the group" in text
+    rows = pd.read_csv(io.StringIO(comparisons_csv([named])))
+    assert set(rows[rows.group == "blind"].against) == {"nmf"}
+    with pytest.raises(UserError, match="no records of wonder"):
+        make_boards(results, "wonder")
 
 
 def test_bad_folders_are_one_line(tmp_path: Path) -> None:

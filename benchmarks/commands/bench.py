@@ -41,7 +41,10 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="separate and score with systems of the registry")
+    run = commands.add_parser(
+        "run", help="separate and score with systems of the registry", epilog=_RUN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     _add_tracks(run)
     _add_output(run)
     run.add_argument("--systems", default="all", metavar="IDS", help="with commas; NAME=FILE "
@@ -49,15 +52,21 @@ def main(argv: list[str]) -> int:
     run.add_argument("--device", default="cpu", help="as torch names it (default: cpu)")
     run.add_argument("--no-speed", action="store_true", help="do not measure real-time ratios")
     score = commands.add_parser(
-        "score", help="score stems that another program made", epilog=_layouts(),
+        "score", help="score stems that another program made", epilog=_SCORE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     _add_tracks(score)
     _add_output(score)
     _add_estimates(score)
-    listing = commands.add_parser("systems", help="list the systems")
+    listing = commands.add_parser(
+        "systems", help="list the systems", epilog="example:\n  stemgmd bench systems --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     listing.add_argument("--json", action="store_true", help="print JSON")
-    export = commands.add_parser("export", help="write the mixtures, for other programs")
+    export = commands.add_parser(
+        "export", help="write the mixtures, for other programs", epilog=_EXPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     _add_tracks(export)
     export.add_argument("--out", type=Path, required=True, help="folder for the mixtures")
     report = commands.add_parser("report", help="tables and one page from results")
@@ -79,13 +88,28 @@ def main(argv: list[str]) -> int:
     }[options.command](options)
 
 
-def _layouts() -> str:
-    return """\
+_RUN_EXAMPLES = """\
+examples:
+  stemgmd bench run --out results
+  stemgmd bench run --out results --split test --kits default --systems nmfd,larsnet-small
+  stemgmd bench run --out results --data stemgmd
+  stemgmd bench run --out results --systems mine=runs/mine/best.safetensors --no-speed"""
+
+_EXPORT_EXAMPLES = """\
+examples:
+  stemgmd bench export --out mixtures
+  stemgmd bench export --out mixtures --split test --kits colombo"""
+
+_SCORE_EXAMPLES = """\
+examples:
+  stemgmd bench score --estimates separated/model --name mine --map hihat=hh --out results
+  stemgmd bench score --estimates stems --name mine --licence MIT --trained-on "our own drums" --out results
+
 where the stems are looked for, below --estimates, as .wav, .flac, .aiff, .ogg or .mp3:
   <kit>--<drummer>_<session>_<number>/<stem>        what `stemgmd bench export` calls the mixture
   <kit>/<drummer>/<session>/<number>/<stem>
   <kit>/<midi file name>/<stem>
-  [audio/]<drummer>/<session>/<kit>/<stem>/<midi file name>      StemGMD's own layout"""
+  [audio/]<drummer>/<session>/<kit>/<stem>/<midi file name>      StemGMD's own layout"""  # noqa: E501
 
 
 def _add_tracks(parser: argparse.ArgumentParser) -> None:
@@ -126,9 +150,11 @@ def _add_estimates(parser: argparse.ArgumentParser) -> None:
 
 
 def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
-    """The tracks asked for, and what run.json says of them."""
+    """The tracks asked for, and what run.json says of them; checks what all commands share."""
     if options.limit is not None and options.limit < 1:
         raise UserError("--limit must be at least 1")
+    if getattr(options, "workers", 1) < 1 or getattr(options, "audio", 0) < 0:
+        raise UserError("--workers must be at least 1 and --audio at least 0")
     from benchmarks.tracks import built_tracks, rendered_tracks
 
     split, kits = options.split.split(","), options.kits.split(",")
@@ -200,7 +226,7 @@ def _score(options: argparse.Namespace) -> int:
     from baselines.system import Input, SystemInfo
     from benchmarks import realtime
     from benchmarks.estimates import EstimateFolder, parse_map
-    from benchmarks.run import faults_told, write_systems
+    from benchmarks.run import described, faults_told, write_systems
     from benchmarks.systems import check_name
     from stemgmd_build.files import locked
 
@@ -214,6 +240,10 @@ def _score(options: argparse.Namespace) -> int:
     wrong = [name for name in options.inputs.split(",") if name not in allowed]
     if wrong:
         raise UserError(f"--inputs: {wrong[0]!r} is none of {', '.join(allowed)}")
+    if "mixture" not in options.inputs.split(","):
+        raise UserError("--inputs: every system sees the mixture")
+    if options.parameters < 0:
+        raise UserError("--parameters must be at least 0")
     check_name(options.name)
     info = SystemInfo(
         id=options.name,
@@ -233,7 +263,10 @@ def _score(options: argparse.Namespace) -> int:
     if not options.revision:
         folder = folder.with_revision_of(tracks)
     with locked(options.out, "run"), faults_told(options.out):
-        write_systems(options.out, [realtime.record_of(folder.info)])
+        if (info.id, folder.info.revision) not in {
+            (known.system, known.revision) for known in described(options.out)
+        }:
+            write_systems(options.out, [realtime.record_of(folder.info)])
         return _score_all(options, tracks, facts, [folder], {info.id: folder.info}, "cpu")
 
 
@@ -248,8 +281,6 @@ def _score_all(
     from benchmarks import excerpts
     from benchmarks.run import id_of, make_plan, run, write_facts
 
-    if options.workers < 1 or options.audio < 0:
-        raise UserError("--workers must be at least 1 and --audio at least 0")
     plan = make_plan(tracks, entrants, infos, options.out, n_clips=options.audio, device=device)
     say = _say_nothing if options.json else _say
     if plan.stale:

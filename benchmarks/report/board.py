@@ -112,7 +112,8 @@ PUBLISHED_CAPTION: Final = (
 
 @dataclass(frozen=True)
 class Row:
-    """A system on a board. ``against``: this system minus the best of its group, None for it.
+    """A system on a board. ``against``: this system minus the one that its group is compared with,
+    None for that one.
 
     ``summaries``: metric id -> averages, without the metrics that have no value. ``kits``: kit
     -> stem or "all" -> mean nSDR. ``boxes``: metric id -> stem -> percentiles.
@@ -130,7 +131,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """One view of the results; ``rows`` by group, then rank."""
+    """One view of the results; ``rows`` by group, then rank.
+
+    ``against``: id of the system that those of its group are compared with, None for the best.
+    """
 
     view: View
     rows: tuple[Row, ...]
@@ -141,6 +145,7 @@ class Board:
     hours: float
     metrics_version: str
     notes: tuple[str, ...]
+    against: str | None = None
 
 
 def group_of(system: SystemRecord) -> Group:
@@ -150,16 +155,24 @@ def group_of(system: SystemRecord) -> Group:
     return "score-informed" if "score" in system.inputs else "blind"
 
 
-def make_boards(results: Results) -> tuple[Board, ...]:
+def make_boards(results: Results, against: str | None = None) -> tuple[Board, ...]:
     """The boards that the results hold: unseen kits, then seen ones.
 
-    Raises UserError where the systems of a view have no clip in common, or no stem is present.
+    Args:
+        results: with the records of several systems.
+        against: id of a system; those of its group are compared with it, others with the best.
+
+    Raises:
+        UserError: the systems of a view have no clip in common, no stem is present, no such system.
     """
-    boards = (_board(results, view) for view in VIEWS)
+    there = [system.system for system in results.systems]
+    if against is not None and against not in there:
+        raise UserError(f"no records of {against}; there are {', '.join(there)}")
+    boards = (_board(results, view, against) for view in VIEWS)
     return tuple(board for board in boards if board)
 
 
-def _board(results: Results, view: View) -> Board | None:
+def _board(results: Results, view: View, against: str | None) -> Board | None:
     seen = {s.system: set(s.kits_seen) for s in results.systems}
     records = [
         r for r in results.records
@@ -175,7 +188,7 @@ def _board(results: Results, view: View) -> Board | None:
     rows = [
         row
         for group in GROUPS
-        for row in _ranked(group, [s for s in systems if group_of(s) == group], by_system)
+        for row in _ranked(group, [s for s in systems if group_of(s) == group], by_system, against)
     ]
     one = by_system[systems[0].system]
     clips = {(r.track, r.kit): r.duration_sec for r in one}
@@ -189,6 +202,7 @@ def _board(results: Results, view: View) -> Board | None:
         hours=sum(clips.values()) / 3600,
         metrics_version=records[0].metrics,
         notes=(*notes, *results.notes),
+        against=against,
     )
 
 
@@ -224,21 +238,28 @@ def _common(records: Sequence[StemRecord], view: View) -> tuple[list[StemRecord]
 
 
 def _ranked(
-    group: Group, systems: Sequence[SystemRecord], records: Mapping[str, Sequence[StemRecord]]
+    group: Group,
+    systems: Sequence[SystemRecord],
+    records: Mapping[str, Sequence[StemRecord]],
+    against: str | None,
 ) -> list[Row]:
     summaries = {s.system: _summaries(records[s.system]) for s in systems}
     ranked = sorted(systems, key=lambda s: -summaries[s.system][HEADLINE.id].pooled.value)
     scores = {s.system: scores_of(records[s.system], HEADLINE) for s in ranked}
-    against = [compare(scores[s.system], scores[ranked[0].system]) for s in ranked[1:]]
-    p_values = holm([comparison.p for comparison in against])
+    base = next(
+        (s.system for s in ranked if s.system == against), ranked[0].system if ranked else ""
+    )
+    others = [s.system for s in ranked if s.system != base]
+    found = {name: compare(scores[name], scores[base]) for name in others}
+    p_values = dict(zip(others, holm([found[name].p for name in others]), strict=True))
     return [
         Row(
             system=system,
             group=group,
             rank=place + 1,
             summaries=summaries[system.system],
-            against=against[place - 1] if place else None,
-            p_holm=p_values[place - 1] if place else None,
+            against=found.get(system.system),
+            p_holm=p_values.get(system.system),
             kits=_kits(records[system.system]),
             boxes=_boxes(records[system.system]),
         )

@@ -77,7 +77,7 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
   });
   const difference = (row) => {
     const found = row.against;
-    if (!found) return ["best"];
+    if (!found) return [row.rank === 1 ? "best" : "–"];
     return [number(found[0], 2), element("small", {}, ` [${number(found[1], 2)}, ${number(found[2], 2)}]`)];
   };
   const columns = [
@@ -85,7 +85,7 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
     { key: "name", label: "system", kind: "name", value: system("name"), show: (row) => [system("name")(row)] },
     ofMetric(headline, "all", "nSDR, all pairs", interval),
     ofMetric(headline, "macro", "mean over stems", interval),
-    { key: "difference", label: "Δ to best", value: (row) => (row.against ? value(row.against[0]) : 0), show: difference, help: "mean paired difference to the best of the group" },
+    { key: "difference", label: `Δ to ${data.against || "best"}`, value: (row) => (row.against ? value(row.against[0]) : 0), show: difference, help: `mean paired difference to ${data.against || "the best of the group"}` },
     { key: "p", label: "p", value: (row) => (row.p === null ? 2 : row.p), show: (row) => [row.p === null ? "" : row.p < 0.001 ? "< 0.001" : row.p.toFixed(3)], help: "sign-flip permutation test over performances, Holm-corrected" },
     ...data.stems.map((stem) => ofMetric(headline, stem.id, stem.short, short)),
     ...data.metrics.slice(1).map((metric) => ofMetric(metric, "all", metric.label, short)),

@@ -49,6 +49,7 @@ def make_page(results: Results, boards: Sequence[Board], clips: Sequence[Clip]) 
             for m in METRICS
         ],
         "groups": [{"id": group, "label": label} for group, label in GROUPS.items()],
+        "against": boards[0].against,
         "systems": [_system(system) for system in results.systems],
         "boards": [_board(board, results) for board in boards],
         "captions": _captions(),

@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from benchmarks.records import (
 )
 from stemgmd_build.errors import UserError
 
+ALL_TRACKS = "*"
 CHOICE = "--latest takes what was scored last, or name the folders of one kind only"
 
 
@@ -35,6 +37,7 @@ class Results:
 
     ``systems``: one for each system with records, in the order of their first record.
     ``notes``: what was left out, a sentence each. ``runs``: the run.json of each folder.
+    ``tracks``: the pattern by which performances were chosen.
     """
 
     folders: tuple[Path, ...]
@@ -42,10 +45,15 @@ class Results:
     systems: tuple[SystemRecord, ...]
     notes: tuple[str, ...]
     runs: tuple[dict[str, Any], ...]
+    tracks: str = ALL_TRACKS
 
 
 def read_results(
-    folders: Sequence[Path], *, wanted: Sequence[str] = (), latest_only: bool = False
+    folders: Sequence[Path],
+    *,
+    wanted: Sequence[str] = (),
+    latest_only: bool = False,
+    tracks: str = ALL_TRACKS,
 ) -> Results:
     """Read and merge results folders.
 
@@ -53,10 +61,12 @@ def read_results(
         folders: of later folders the records replace those of earlier ones with the same key.
         wanted: ids of the systems to keep; none for all.
         latest_only: of several metric versions or renderings keep what was scored last.
+        tracks: performances to keep, as a pattern of their ids with ``*``.
 
     Raises:
         UserError: a folder is missing, damaged or holds no records; a wanted system is not
-            there; records of several metric versions or renderings; a system without its line.
+            there; no performance has such an id; records of several metric versions or
+            renderings; a system without its line.
     """
     records, described, runs = [], [], []
     for folder in folders:
@@ -71,12 +81,17 @@ def read_results(
         described += _read(folder, SYSTEMS, SystemRecord)
         runs.append(_read_run(folder / RUN))
     records = _keep_wanted(latest(records), wanted)
+    records, _ = _filter(records, lambda r: fnmatchcase(r.track, tracks))
+    if not records:
+        raise UserError(
+            f"no record is of a performance {tracks!r}; ids are <drummer>/<session>/<n>"
+        )
     records, notes = _one_of_each(records, latest_only)
     systems = tuple(
         _describe(name, revision, described)
         for name, revision in dict.fromkeys((r.system, r.revision) for r in records)
     )
-    return Results(tuple(folders), tuple(records), systems, tuple(notes), tuple(runs))
+    return Results(tuple(folders), tuple(records), systems, tuple(notes), tuple(runs), tracks)
 
 
 def _read(folder: Path, name: str, kind: type[Record]) -> list[Record]:

@@ -23,7 +23,7 @@ from benchmarks.report.board import (
     Metric,
     Row,
 )
-from benchmarks.report.results import Results
+from benchmarks.report.results import ALL_TRACKS, Results
 from benchmarks.report.statistics import N_PERMUTATIONS, N_RESAMPLES, Estimate
 from stemgmd_build.taxonomy import STEM_ABBREVIATIONS, STEMS
 
@@ -39,7 +39,7 @@ INTERVALS: Final = (
     f"† marks those of fewer than {FEW} performances."
 )
 TESTS: Final = (
-    "Δ: mean paired difference to the best of the group; p: two-sided sign-flip permutation test "
+    "Δ: mean paired difference to {base}; p: two-sided sign-flip permutation test "
     f"over performances ({N_PERMUTATIONS:,} permutations), Holm-corrected within the group."
 )
 POOLING: Final = (
@@ -70,11 +70,12 @@ def describe_data(board: Board, results: Results) -> str:
     """What a board rests on: clips, kits, pairs, data source, metric version, in sentences."""
     pairs = ", ".join(f"{STEM_ABBREVIATIONS[s]} {n}" for s, n in board.n_pairs.items())
     source = describe_runs(results)
+    chosen = "" if results.tracks == ALL_TRACKS else f"Performances {results.tracks} alone. "
     return (
         f"{board.view.capitalize()} kits ({', '.join(board.kits)}): {board.n_clips} clips, "
         f"{board.n_performances} performances, {board.hours:.2f} h; "
         f"{sum(board.n_pairs.values())} (clip, present stem) pairs ({pairs}). "
-        f"{source}{describe_machines(board)}Metrics version {board.metrics_version}."
+        f"{source}{chosen}{describe_machines(board)}Metrics version {board.metrics_version}."
         + "".join(f" {note}" for note in board.notes)
     )
 
@@ -105,10 +106,12 @@ def _board_tables(board: Board, data: str) -> list[Table]:
     for group in _groups(board):
         rows = [row for row in board.rows if row.group == group]
         label = GROUPS[group]
+        named = [row.system.name for row in rows if row.system.system == board.against]
+        tests = TESTS.format(base=named[0] if named else "the best of the group")
         tables.append(
             Table(
                 f"nSDR {place}. {label}",
-                f"{HEADLINE.meaning}, dB. {POOLING} {INTERVALS} {TESTS} {data}",
+                f"{HEADLINE.meaning}, dB. {POOLING} {INTERVALS} {tests} {data}",
                 ("#", "system", "all", "macro", *STEM_ABBREVIATIONS.values(), "Δ", "p"),
                 tuple(_headline(row) for row in rows),
                 n_text=2,

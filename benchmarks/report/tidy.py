@@ -45,22 +45,22 @@ def _csv_rows(board: Board, row: Row) -> list[dict[str, object]]:
     return rows
 
 
-COMPARISON_FIELDS: Final = ("view", "group", "system", "best", "metric", "difference", "low",
+COMPARISON_FIELDS: Final = ("view", "group", "system", "against", "metric", "difference", "low",
                             "high", "p", "p_holm", "n_pairs", "n_performances",
                             "n_left_out")  # fmt: skip
 
 
 def comparisons_csv(boards: Sequence[Board]) -> str:
-    """Each system against the best of its group."""
+    """Each system against the one that its group is compared with."""
     rows: list[dict[str, object]] = []
     for board in boards:
-        best = {row.group: row.system.system for row in board.rows if row.rank == 1}
+        base = {row.group: row.system.system for row in board.rows if row.against is None}
         for row in board.rows:
             if not (c := row.against):
                 continue
             rows.append(
                 {"view": board.view, "group": row.group, "system": row.system.system,
-                 "best": best[row.group], "metric": HEADLINE.id, "difference": c.difference,
+                 "against": base[row.group], "metric": HEADLINE.id, "difference": c.difference,
                  "low": c.low, "high": c.high, "p": c.p, "p_holm": row.p_holm, "n_pairs": c.n,
                  "n_performances": c.n_performances, "n_left_out": c.n_left_out}
             )  # fmt: skip

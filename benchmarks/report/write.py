@@ -16,7 +16,7 @@ from benchmarks.report.clips import Clip, clip_script, find_clips
 from benchmarks.report.markup import to_latex, to_markdown
 from benchmarks.report.page import TITLE, clip_file, make_page
 from benchmarks.report.picture import draw_board
-from benchmarks.report.results import Results, read_results
+from benchmarks.report.results import ALL_TRACKS, Results, read_results
 from benchmarks.report.tables import make_tables, number
 from benchmarks.report.tidy import averages_csv, comparisons_csv
 from stemgmd_build.errors import UserError
@@ -29,7 +29,9 @@ EPILOG: Final = """\
 examples:
   stemgmd bench report results                          tables and page in results/report
   stemgmd bench report results mine --out leaderboard   with the records of another folder
-  stemgmd bench report results --systems nmfd,larsnet   of some systems only"""
+  stemgmd bench report results --systems nmfd,zero      of some systems only
+  stemgmd bench report results --tracks '*/eval_session/*' --out paper   of some performances only
+  stemgmd bench report results --against nmfd           differences to that, not to the best"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", nargs="+", type=Path, help="folders of results; they merge")
     parser.add_argument("--out", type=Path, help="folder to write (default: RESULTS/report)")
     parser.add_argument("--systems", default="", help="ids to keep, comma-separated (default: all)")
+    parser.add_argument(
+        "--tracks",
+        default=ALL_TRACKS,
+        metavar="PATTERN",
+        help="performances to keep, such as '*/eval_session/*' (default: all)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="ID",
+        help="system to compare others with (default: their group's best)",
+    )
     parser.add_argument(
         "--latest",
         action="store_true",
@@ -49,9 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Write the report and say where it is."""
     wanted = [name for name in options.systems.split(",") if name]
-    results = read_results(options.results, wanted=wanted, latest_only=options.latest)
+    results = read_results(
+        options.results, wanted=wanted, latest_only=options.latest, tracks=options.tracks
+    )
     out = options.out or options.results[0] / "report"
-    boards = write_report(results, out, audio=not options.no_audio)
+    boards = write_report(results, out, audio=not options.no_audio, against=options.against)
     if options.json:
         print(json.dumps(headline(boards, out), indent=2))
         return 0
@@ -64,12 +79,16 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def write_report(results: Results, out: Path, *, audio: bool = True) -> tuple[Board, ...]:
+def write_report(
+    results: Results, out: Path, *, audio: bool = True, against: str | None = None
+) -> tuple[Board, ...]:
     """Write page, tables, picture and clips into a folder, each file whole or not at all.
+
+    ``against``: a system to compare those of its group with, in place of the group's best.
 
     Raises UserError where records or clips do not allow it, or the folder cannot be written.
     """
-    boards = make_boards(results)
+    boards = make_boards(results, against)
     found = _unique(find_clips(folder) for folder in results.folders) if audio else []
     tables = make_tables(results, boards)
     ids = [row.system.system for board in boards for row in board.rows]

@@ -255,20 +255,6 @@ def pool(values: Iterable[tuple[str, float]]) -> Pool:
     )
 
 
-def pool_leakage_db(values: Iterable[float]) -> float:
-    """Mean leakage in dB of many (clip, absent stem) pairs, averaged as power.
-
-    As power, since in dB one stem left at digital silence would hide all the others.
-
-    Raises:
-        ValueError: there is no value, or one is NaN.
-    """
-    levels = np.fromiter(values, dtype=np.float64)
-    if levels.size == 0 or np.isnan(levels).any():
-        raise ValueError("no leakage to pool" if levels.size == 0 else "a leakage value is NaN")
-    return float(decibels(np.mean(10 ** (levels / 10)), 1.0))
-
-
 def _check_presence(reference: Floats, stems: Sequence[str], present: Sequence[bool]) -> None:
     if reference.ndim != 3 or not len(stems) == len(present) == len(reference):
         raise ValueError(

@@ -140,11 +140,3 @@ def read_pcm(path: Path, start: int = 0, n_samples: int = -1) -> NDArray[np.int1
             return pcm
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-
-
-def n_samples_of(path: Path) -> int:
-    """Length of an audio file in samples. Raises UserError where it cannot be read."""
-    try:
-        return int(soundfile.info(path).frames)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error

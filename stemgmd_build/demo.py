@@ -31,7 +31,8 @@ _PICTURE_SEC = 12.0
 class Demo:
     """What was made: the dataset, a picture of its first track, and where that track lies.
 
-    ``kits``: those used, held-out ones first. ``faults``: a line for each.
+    ``kits``: those used, held-out ones first. ``faults``: a line for each; where there are any,
+    nothing is drawn, and the track may be missing.
     """
 
     dataset: Path
@@ -62,9 +63,12 @@ def build_demo(out: Path, gmd_folder: Path | None, *, may_download: bool = False
     with locked(dataset, "build"):
         plan = build.make_plan(dataset, collection, performances, kits, RenderSettings())
         failures = build.run(plan, collection, n_workers=n_workers)
-    faults = verify(dataset, n_workers=n_workers, show_progress=False)
+    faults = (*failures, *verify(dataset, n_workers=n_workers, show_progress=False))
     picture = out / "overview.png"
-    folder = _draw(dataset, collection, performances[0], kits[0], picture)
+    row = {"midi_filename": performances[0].midi_filename, "kit": kits[0].id}
+    folder = dataset / track_folder(row)
+    if not faults:
+        _draw(folder, collection, performances[0], kits[0], picture)
     return Demo(
         dataset=dataset,
         picture=picture,
@@ -72,7 +76,7 @@ def build_demo(out: Path, gmd_folder: Path | None, *, may_download: bool = False
         listen=folder / "mixture" / f"{performances[0].name}.flac",
         kits=kits,
         n_tracks=len(plan.jobs),
-        faults=(*failures, *faults),
+        faults=faults,
     )
 
 
@@ -100,11 +104,9 @@ def _most_varied(collection: Collection) -> tuple[Performance, ...]:
 
 
 def _draw(
-    dataset: Path, collection: Collection, performance: Performance, kit: Kit, picture: Path
-) -> Path:
-    """Draw one track of the dataset, read back from its files; return its folder."""
-    row = {"midi_filename": performance.midi_filename, "kit": kit.id}
-    folder = dataset / track_folder(row)
+    folder: Path, collection: Collection, performance: Performance, kit: Kit, picture: Path
+) -> None:
+    """Draw the track in a folder of the dataset, read back from its files."""
     stems = {
         name: (read_pcm(folder / name / f"{performance.name}.flac").T / FULL_SCALE).astype(
             np.float32
@@ -114,7 +116,6 @@ def _draw(
     onsets = [(hit.onset_sec, hit.note) for hit in collection.read_score(performance).hits]
     window = _busiest_window(onsets, stems["mixture"].shape[1] / SAMPLE_RATE)
     overview(picture, stems, onsets, f"{performance.id} on {kit.name}", window)
-    return folder
 
 
 def _busiest_window(onsets: list[tuple[float, int]], duration_sec: float) -> tuple[float, float]:

@@ -17,10 +17,10 @@ from typing import IO, Any, Final
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import lock_file
 
 SCHEMES: Final = ("http", "https", "file")
 TIMEOUT_SEC: Final = 30.0
@@ -46,7 +46,7 @@ def download(url: str, target: Path, *, sha256: str, n_bytes: int, description: 
         raise UserError(f"{url}: only http, https and file addresses can be downloaded")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
+        with lock_file(Path(f"{target}.lock")):
             if not _is_right(target, sha256, n_bytes):
                 _fetch_verified(url, target, sha256, n_bytes, description)
     except (OSError, HTTPException, ValueError) as error:

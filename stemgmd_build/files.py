@@ -42,6 +42,18 @@ def write_whole(path: Path, data: str | bytes, *, shared: bool = False) -> None:
 
 
 @contextmanager
+def lock_file(path: Path) -> Iterator[None]:
+    """Hold a lock, and wait for it as long as another process does. Raises OSError.
+
+    The file is made first: where the file system refuses it (/proc), FileLock takes that for
+    another's lock and would wait for ever.
+    """
+    path.touch()
+    with FileLock(path):
+        yield
+
+
+@contextmanager
 def locked(root: Path, doing: str) -> Iterator[None]:
     """Only one process at a time writes a folder; the lock ends with it.
 
@@ -55,6 +67,7 @@ def locked(root: Path, doing: str) -> Iterator[None]:
     lock = FileLock(root / LOCK)
     try:
         root.mkdir(parents=True, exist_ok=True)
+        (root / LOCK).touch()  # as above: where it cannot be made, nobody else has it
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"another {doing} is writing {root}; wait for it to end") from error

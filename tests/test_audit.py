@@ -23,6 +23,7 @@ from stemgmd_build.auditing.audit import (
 from stemgmd_build.kits.catalogue import with_gain
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.kits.own import own_kit
+from stemgmd_build.paths import CacheError
 from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE
 
@@ -96,6 +97,47 @@ def test_sharing_between_families_of_one_side_is_a_fault(original: Kit, with_a_c
 def test_kits_of_different_recordings_share_nothing(original: Kit, tmp_path: Path) -> None:
     other = make(tmp_path / "other", drum_sounds(9), family="three", split="test")
     assert find_shared([load_bank(original), load_bank(other)]) == []
+
+
+@pytest.mark.parametrize(
+    ("articulation", "piece"),
+    [("hihat_pedal", "hihat_closed"), ("crash_right", "crash_left"), ("ride_bell", "ride")],
+)
+def test_a_finer_sound_that_is_shared_is_found_and_named_by_its_piece(
+    tmp_path: Path, articulation: str, piece: str
+) -> None:
+    """Whatever the articulation is called: a pedalled hat is a closed one."""
+    banks = []
+    for seed, name in enumerate(("first", "second"), 11):
+        sounds = {**drum_sounds(seed), articulation: [Layered(noise(5))]}
+        banks.append(load_bank(make(tmp_path / name, sounds)))
+    (pair,) = find_shared(banks)
+    assert pair.pieces == (piece,)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("hi_tom", "low_tom"), ("hihat_open", "hihat_closed"), ("crash_left", "ride")],
+)
+def test_a_recording_that_is_another_piece_of_the_same_stem_is_found(
+    original: Kit, tmp_path: Path, ours: str, theirs: str
+) -> None:
+    sounds = drum_sounds(2)
+    sounds[theirs] = drum_sounds(1)[ours]
+    other = make(tmp_path / "other", sounds, family="two", split="test")
+    _, (pair,), faults = audit([original, other], show_progress=False)
+    assert pair.pieces == (f"{ours} as {theirs}",)
+    assert pair.crosses_split()
+    assert any(f"share {ours} as {theirs} (correlation" in fault for fault in faults)
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_a_kit(
+    original: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "file"))
+    with pytest.raises(CacheError, match="file/banks: the bank of kit original cannot be written"):
+        audit([original], show_progress=False)
 
 
 def test_toms_that_do_not_fall_from_high_to_low_are_a_fault(original: Kit) -> None:

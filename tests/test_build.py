@@ -32,6 +32,8 @@ from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
 from stemgmd_build.verify import verify
 
+Captured = pytest.CaptureFixture[str]
+
 
 @pytest.fixture(scope="module")
 def few(builtin_collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Collection:
@@ -388,6 +390,16 @@ def test_a_folder_that_is_not_a_dataset_is_refused_and_left_alone(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["thesis.txt"]
 
 
+def test_performances_that_the_collection_lacks_are_refused_before_anything_is_rendered(
+    built: Path, few: Collection, kits: tuple[Kit, ...], tmp_path: Path
+) -> None:
+    before = hashes(built)
+    less = write_collection(tmp_path / "less", few, few.performances[1:])
+    with pytest.raises(UserError, match=f"holds {few.performances[0].id}, which is not among"):
+        build.make_plan(built, less, less.performances, kits, RenderSettings())
+    assert hashes(built) == before
+
+
 def test_a_second_build_of_the_same_folder_is_refused(
     few: Collection, kits: tuple[Kit, ...], tmp_path: Path
 ) -> None:
@@ -401,7 +413,7 @@ def test_a_second_build_of_the_same_folder_is_refused(
 
 def test_an_out_that_cannot_be_a_folder_is_refused(few: Collection, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+    for out in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc")):
         line = error_line(stemgmd("build", "--gmd", few.root, "--kits", KIT, "--out", out))
         assert f"{out} cannot be written" in line
     assert (tmp_path / "file").read_text() == "mine"
@@ -426,6 +438,7 @@ def test_a_build_that_the_disk_cannot_hold_is_refused_up_front(
     ("arguments", "named"),
     [
         (["--kits", "no-such-kit"], "no-such-kit"),
+        (["--kits", ""], "no kit is named"),
         (["--kits", KIT, "--split", "tset"], "tset"),
         (["--kits", KIT, "--limit", "0"], "--limit"),
         (["--kits", KIT, "--gain-db", "nan"], "--gain-db"),
@@ -452,6 +465,35 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(
         result.stderr,
     )
     assert not (tmp_path / "d").exists()
+
+
+def test_a_dry_run_prints_its_plan_as_json(few: Collection, tmp_path: Path) -> None:
+    arguments = ["--gmd", few.root, "--kits", KIT, "--out", tmp_path / "d", "--dry-run", "--json"]
+    result = stemgmd("build", *arguments, "--shards")
+    assert (result.returncode, result.stderr) == (0, "")
+    plan = json.loads(result.stdout)
+    assert (plan["out"], plan["tracks"], plan["to_do"]) == (str(tmp_path / "d"), 3, 3)
+    assert plan["files"] == 30
+    assert 0 < plan["hours"] < 1
+    assert 0 < plan["bytes"] <= plan["shard_bytes"]
+    assert plan["minutes"] >= 0
+    assert not (tmp_path / "d").exists()
+
+
+def test_kits_that_were_never_sampled_are_counted_while_they_are(
+    few: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+    paths = [str(write_noise_kit(tmp_path / f"noise-{i}", seed=i)) for i in range(2)]
+    kits, chosen = select_kits(paths), few.select("all", 1)
+    arguments = (tmp_path / "d", few, chosen, kits, RenderSettings())
+    build.make_plan(*arguments, show_progress=False)
+    assert "kits:" not in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "cache")
+    build.make_plan(*arguments)
+    assert "kits:" in capsys.readouterr().err
+    build.make_plan(*arguments)
+    assert "kits:" not in capsys.readouterr().err
 
 
 def test_the_forecast_of_bytes_is_of_the_right_size(built: Path, few: Collection) -> None:

@@ -287,6 +287,20 @@ def test_broken_tracks_are_reported_the_others_built_and_mended_ones_made_up_for
     assert hashes(tmp_path / "d") == hashes(tmp_path / "at-once")
 
 
+def test_a_broken_track_fails_alone_on_a_kit_whose_gain_is_measured_over_all(
+    few: Collection, noise_kit: Path, tmp_path: Path
+) -> None:
+    gmd = write_collection(tmp_path / "groove", few, few.performances[:2])
+    good, broken = gmd.performances
+    gmd.midi_path(broken).write_bytes(gmd.midi_path(broken).read_bytes()[:100])
+    arguments = ["build", "--gmd", gmd.root, "--kits", noise_kit, "--workers", 1]
+    result = stemgmd(*arguments, "--out", tmp_path / "d")
+    assert result.returncode == 1, result.stderr
+    (line,) = failed_lines(result.stderr)
+    assert str(gmd.midi_path(broken)) in line
+    assert {p.stem for p in (tmp_path / "d").glob("audio/**/*.flac")} == {good.name}
+
+
 def test_when_every_track_fails_the_status_says_so(few: Collection, tmp_path: Path) -> None:
     gmd = write_collection(tmp_path / "groove", few, few.performances[:2])
     for performance in gmd.performances:

@@ -135,6 +135,33 @@ def test_an_own_collection_that_changed_under_the_same_ids_is_measured_anew(
     assert before > 0
 
 
+def test_performances_that_cannot_be_read_are_left_out(
+    tmp_path: Path, builtin_collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build reports them as tracks that failed; the others need the gain all the same."""
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+    good, cut, missing = shortest(builtin_collection, 3)
+    kit = own_kit(write_kit(tmp_path / "mine", drum_sounds()))
+    alone = write_collection(tmp_path / "alone", builtin_collection, [good])
+    own = write_collection(tmp_path / "own", builtin_collection, [good, cut, missing])
+    own.midi_path(cut).write_bytes(own.midi_path(cut).read_bytes()[:100])
+    own.midi_path(missing).unlink()
+    assert kit_gain(kit, own) == kit_gain(kit, alone)
+
+
+def test_a_gain_that_cannot_be_kept_is_one_line(
+    tmp_path: Path, builtin_collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+    own = write_collection(tmp_path / "own", builtin_collection, shortest(builtin_collection, 1))
+    kit = own_kit(write_kit(tmp_path / "mine", drum_sounds()))
+    load_bank(kit)
+    (tmp_path / "cache" / "gains").write_text("in the way")
+    with pytest.raises(UserError, match="gains: the gain of kit mine cannot be written") as caught:
+        kit_gain(kit, own)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_gain_is_written_into_its_kit_alone() -> None:
     before = CATALOGUE.read_text("utf-8")
     after = set_gain(before, "colombo", 0.123)

@@ -200,6 +200,13 @@ def test_an_archive_without_an_index_leaves_nothing_behind(
     assert "groove.unpacking" not in _visible(cache)
 
 
+def test_a_place_that_takes_no_files_is_one_clear_line_at_once(server: Server) -> None:
+    """A lock that cannot be made is not taken for one that another process holds."""
+    with pytest.raises(UserError, match=r"/proc/groove: GMD cannot be put there: No such file"):
+        _fetch(server, Path("/proc/groove"))
+    assert server.asked == []
+
+
 _FETCH_ON_A_FULL_DISK = """
 import resource, sys
 from stemgmd_build.performances import gmd
@@ -474,3 +481,5 @@ def test_an_unreadable_copy_and_half_an_own_archive_are_bad_input(
     for extra in (["--sha256", "0" * 64], ["--size", "3", "--sha256", "0" * 64]):
         assert main(["gmd", "fetch", "--dir", str(tmp_path / "x"), *extra]) == 2
         assert "all three" in capsys.readouterr().err
+    assert main(["gmd", "fetch", "--dir", str(tmp_path / "x"), "--size", "-3"]) == 2
+    assert "--size must be at least 1" in capsys.readouterr().err

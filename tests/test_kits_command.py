@@ -15,9 +15,9 @@ from small_builds import error_line, stemgmd
 from small_kits import HERE, WHEEL_KIT, Layered, drum_sounds, ping, write_kit
 
 from stemgmd_build.cli import main
-from stemgmd_build.commands.kits import _audit, _preview
+from stemgmd_build.commands.kits import _audit, _fetch, _preview
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import catalogue, find_kit
+from stemgmd_build.kits.catalogue import catalogue, find_kit, select_kits
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.taxonomy import PIECES
 
@@ -130,6 +130,13 @@ def test_preview_writes_a_picture_and_audio(tmp_path: Path, capsys: Captured) ->
     assert sorted(path.name for path in sheet.parent.iterdir()) == sorted([sheet.name, audio.name])
 
 
+def test_preview_says_which_kits_it_leaves_out(tmp_path: Path, capsys: Captured) -> None:
+    assert _preview([_missing_kit(), find_kit(WHEEL_KIT)], Namespace(out=tmp_path)) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].endswith("not on this machine, so left out: missing")
+    assert len(said.out.splitlines()) == 2
+
+
 def test_preview_into_a_place_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     result = stemgmd("kits", "preview", WHEEL_KIT, "--out", tmp_path / "file")
@@ -143,7 +150,36 @@ def test_a_hostile_soundfont_is_one_line(tmp_path: Path) -> None:
     assert "bad.sf2" in error_line(result)
 
 
-def test_fetching_what_is_here_downloads_nothing(capsys: Captured) -> None:
-    """A kit of the wheel has no package to fetch."""
-    assert main(["kits", "fetch", WHEEL_KIT]) == 0
-    assert "failed" not in capsys.readouterr().err
+def test_fetching_what_is_here_downloads_nothing_and_says_so(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    """A kit of the wheel, or an own one, has no package to fetch."""
+    own = write_kit(tmp_path / "mine", drum_sounds())
+    assert main(["kits", "fetch", WHEEL_KIT, str(own)]) == 0
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"{WHEEL_KIT}: already here, ")
+    assert second == f"mine: already here, {own}"
+
+
+def test_a_kit_whose_python_package_is_not_installed_cannot_be_fetched(capsys: Captured) -> None:
+    kit = replace(find_kit(WHEEL_KIT), wheel="no_such_package")
+    assert _fetch([kit], Namespace()) == 1
+    assert "the Python package no_such_package, which is not installed" in capsys.readouterr().err
+
+
+def test_empty_names_of_kits_are_ignored_unless_there_are_no_others(capsys: Captured) -> None:
+    assert select_kits(["default", "", " "]) == select_kits(["default"])
+    assert main(["kits", "list", ""]) == 2
+    assert capsys.readouterr().err.startswith("stemgmd kits: error: no kit is named; ")
+
+
+def test_audit_with_a_cache_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    folder = write_kit(tmp_path / "mine", drum_sounds())
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "file"))
+    assert main(["kits", "audit", str(folder)]) == 2
+    said = capsys.readouterr()
+    assert "FAULT" not in said.out
+    assert "set STEMGMD_CACHE to a folder with room" in said.err

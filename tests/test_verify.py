@@ -341,6 +341,14 @@ def test_a_folder_that_is_no_dataset_is_one_line(name: str, tmp_path: Path) -> N
     assert "is this a dataset?" in error_line(stemgmd(name, tmp_path))
 
 
+@pytest.mark.parametrize("n_workers", [0, -4])
+def test_fewer_than_one_worker_is_refused_as_the_build_refuses_it(
+    built: Path, n_workers: int
+) -> None:
+    line = error_line(stemgmd("verify", built, "--workers", n_workers))
+    assert "--workers must be at least 1" in line
+
+
 def test_a_kit_that_the_settings_lack_is_one_line(dataset: Path) -> None:
     change_metadata(dataset, kit="nobody")
     with pytest.raises(UserError, match=r"dataset\.json is damaged: it lacks kit nobody"):

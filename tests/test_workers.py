@@ -235,3 +235,18 @@ def test_a_cluster_that_does_not_answer_is_one_line(few: Collection, tmp_path: P
     arguments = ["--gmd", few.root, "--kits", KIT, "--out", tmp_path / "d"]
     line = error_line(stemgmd("build", *arguments, "--cluster", "tcp://127.0.0.1:9"))
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in line
+
+
+def test_a_cluster_is_not_asked_for_where_nothing_is_to_do_and_leaves_nothing_where_it_is_silent(
+    few: Collection, tmp_path: Path
+) -> None:
+    arguments = ["build", "--gmd", few.root, "--kits", KIT, "--out", tmp_path / "d"]
+    nowhere = ["--cluster", "tcp://127.0.0.1:9"]
+    error_line(stemgmd(*arguments, "--limit", 1, *nowhere))
+    assert not (tmp_path / "d").exists()
+    assert stemgmd(*arguments, "--limit", 1).returncode == 0
+    before = hashes(tmp_path / "d")
+    assert stemgmd(*arguments, "--limit", 1, *nowhere).returncode == 0
+    assert hashes(tmp_path / "d") == before
+    error_line(stemgmd(*arguments, *nowhere))
+    assert hashes(tmp_path / "d") == before

@@ -2,8 +2,9 @@
 
 Two one-shots are the same recording if their normalized cross-correlation exceeds 0.95. Both are
 compared as the difference of neighbouring samples of the mid channel over their first 250 ms: the
-difference takes weight from the bass, where any two kicks look alike. Copies that were repitched
-or equalized escape it.
+difference takes weight from the bass, where any two kicks look alike. Pieces of one stem are
+compared with each other too: one kit's mid tom may be another's low tom, its crash another's ride.
+Copies that were repitched or equalized escape it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,15 @@ from tqdm import tqdm
 from stemgmd_build.auditing.loudness import balance
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.kit import Kit
+from stemgmd_build.paths import CacheError
 from stemgmd_build.rendering.bank import Bank, load_bank
-from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, SAMPLE_RATE
+from stemgmd_build.taxonomy import (
+    ARTICULATIONS,
+    PIECE_OF_ARTICULATION,
+    PIECES,
+    PIECES_OF_STEM,
+    SAMPLE_RATE,
+)
 
 SAME_RECORDING: Final = 0.95
 LATE_ONSET_SEC: Final = 0.010
@@ -43,7 +51,10 @@ BALANCE_DB: Final[Mapping[str, tuple[float, float]]] = {
 _COMPARED_SAMPLES: Final = SAMPLE_RATE // 4
 _N_FFT: Final = 1 << 15
 _LAG_SAMPLES: Final = 2048
-_TOMS: Final = ("hi_tom", "mid_tom", "low_tom")
+_TOMS: Final = PIECES_OF_STEM["toms"]  # from high to low
+_COMPARED_PIECES: Final = tuple(
+    pair for pieces in PIECES_OF_STEM.values() for pair in itertools.product(pieces, repeat=2)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,11 @@ class KitAudit:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Two kits that hold the same recording of these pieces."""
+    """Two kits that hold the same recording of these pieces.
+
+    ``pieces``: "ride" where it is the ride of both, "crash_left as ride" where it is the first
+    kit's crash and the second's ride.
+    """
 
     first: Kit
     second: Kit
@@ -82,6 +97,7 @@ def audit(
     """Audit kits: what was measured, which share recordings, and every fault in a line.
 
     A kit that cannot be sampled (a missing or silent piece, a broken file) is a fault of its own.
+    Raises UserError where the cache cannot be written, which is no kit's fault.
     """
     audits: list[KitAudit] = []
     banks: list[Bank] = []
@@ -89,6 +105,8 @@ def audit(
     for kit in tqdm(kits, desc="kits", disable=not show_progress, leave=False):
         try:
             bank = load_bank(kit, gain=1.0)
+        except CacheError:
+            raise
         except UserError as error:
             faults.append(str(error))
             continue
@@ -141,7 +159,7 @@ def audit_kit(bank: Bank) -> KitAudit:
 
 
 def onset_sec(shot: NDArray[np.float32]) -> float:
-    """When a shot first reaches a tenth (-20 dB) of its peak."""
+    """When a shot, float32 (2, n_samples), first reaches a tenth (-20 dB) of its peak, in s."""
     level = np.abs(shot).max(axis=0)
     return float(np.argmax(level >= 0.1 * level.max())) / SAMPLE_RATE
 
@@ -149,7 +167,9 @@ def onset_sec(shot: NDArray[np.float32]) -> float:
 def late_click(shot: NDArray[np.float32]) -> tuple[float, float]:
     """The steepest rise of a shot's level from 30 ms after its onset: (seconds into it, dB).
 
-    A sample that is cut or looped wrongly ends in a click; drums and cymbals only fall.
+    ``shot``: float32 (2, n_samples). The rise is that of a frame of 64 samples (1.5 ms) over the
+    loudest of the eight before it; (0.0, 0.0) where no frame is within 34 dB of the peak. A sample
+    that is cut or looped wrongly ends in a click; drums and cymbals only fall.
     """
     level = np.abs(shot).max(axis=0)
     frames = np.maximum.reduceat(level, np.arange(0, len(level), 64))
@@ -164,7 +184,10 @@ def late_click(shot: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def pitch_hz(shot: NDArray[np.float32]) -> float:
-    """Strongest partial from 50 to 500 Hz of a drum's ring, 20 to 320 ms after its onset."""
+    """Strongest partial from 50 to 500 Hz of a drum's ring, 20 to 320 ms after its onset, in Hz.
+
+    ``shot``: float32 (2, n_samples); 0.0 where fewer than 64 samples ring.
+    """
     mid = shot.mean(axis=0, dtype=np.float64)
     begin = round((onset_sec(shot) + 0.02) * SAMPLE_RATE)
     part = mid[begin : begin + round(0.3 * SAMPLE_RATE)]
@@ -177,7 +200,7 @@ def pitch_hz(shot: NDArray[np.float32]) -> float:
 
 
 def find_shared(banks: Sequence[Bank], *, show_progress: bool = False) -> list[Shared]:
-    """Pairs of kits with a recording in common, comparing every layer of the same piece."""
+    """Pairs of kits with a recording in common, comparing every layer of pieces of one stem."""
     spectra = [
         {piece: _spectra(bank, piece) for piece in PIECES}
         for bank in tqdm(banks, desc="spectra", disable=not show_progress, leave=False)
@@ -185,17 +208,22 @@ def find_shared(banks: Sequence[Bank], *, show_progress: bool = False) -> list[S
     pairs = list(itertools.combinations(range(len(banks)), 2))
     found = []
     for i, j in tqdm(pairs, desc="pairs", disable=not show_progress, leave=False):
-        by_piece = {piece: _correlation(spectra[i][piece], spectra[j][piece]) for piece in PIECES}
-        same = tuple(piece for piece, value in by_piece.items() if value > SAME_RECORDING)
+        by_pieces = {
+            (ours, theirs): _correlation(spectra[i][ours], spectra[j][theirs])
+            for ours, theirs in _COMPARED_PIECES
+        }
+        same = {pieces: value for pieces, value in by_pieces.items() if value > SAME_RECORDING}
         if same:
-            highest = max(by_piece.values())
-            found.append(Shared(banks[i].kit, banks[j].kit, same, highest))
+            names = tuple(
+                ours if ours == theirs else f"{ours} as {theirs}" for ours, theirs in same
+            )
+            found.append(Shared(banks[i].kit, banks[j].kit, names, max(same.values())))
     return found
 
 
 def _spectra(bank: Bank, piece: str) -> NDArray[np.complex64]:
     """Normalized spectra of every layer of every articulation of a piece: (layers, bins)."""
-    rows = [i for i, name in enumerate(ARTICULATIONS) if name.startswith(piece)]
+    rows = [i for i, name in enumerate(ARTICULATIONS) if PIECE_OF_ARTICULATION[name] == piece]
     indices = np.unique(bank.shot_of[rows, 1:])
     parts = np.zeros((len(indices), _N_FFT), np.float32)
     for part, index in zip(parts, indices, strict=True):

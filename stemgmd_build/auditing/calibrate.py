@@ -39,6 +39,8 @@ def calibrate(kit_ids: Sequence[str]) -> None:
         raise UserError(f"{collection.root} is not the whole of GMD; the gains are made for it")
     kits = available(select_kits(kit_ids or ["all"]))
     strikes = all_strikes(collection)
+    if len(strikes) != len(collection.performances):  # those that cannot be read are left out
+        raise UserError(f"{collection.root} is damaged; `stemgmd gmd verify` says where")
     for kit in kits:
         gain = measure_gain(load_bank(kit, gain=1.0), strikes)
         write_whole(CATALOGUE, set_gain(CATALOGUE.read_text("utf-8"), kit.id, gain))

@@ -10,7 +10,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +35,7 @@ from stemgmd_build.files import LOCK
 from stemgmd_build.kits.catalogue import with_gain
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Performance
-from stemgmd_build.rendering.bank import load_bank
+from stemgmd_build.rendering.bank import is_sampled, load_bank
 from stemgmd_build.rendering.gain import kit_gain
 from stemgmd_build.rendering.render import RENDERER_VERSION
 from stemgmd_build.taxonomy import SAMPLE_RATE
@@ -90,16 +90,23 @@ def make_plan(
     *,
     gain_db: float = 0.0,
     mirdata: bool = False,
+    show_progress: bool = True,
 ) -> Plan:
     """Settle every kit's bank and gain, and see what is done already.
 
-    Raises UserError where a kit is missing, or ``root`` holds a dataset of other settings.
+    Kits that were never sampled are sampled here, with a bar where they are several. Raises
+    UserError where a kit is missing, or ``root`` holds a dataset of other settings, or of
+    performances that are not in the collection.
     """
     if not performances or not kits:
         raise UserError("nothing to build: no performance or no kit is chosen")
+    done = manifest.finished_tracks(root)
+    onsets.check_held(root, collection, {performance_id for _, performance_id in done})
     factor = 10 ** (gain_db / 20)
-    ready = [with_gain(kit, round(kit_gain(kit, collection) * factor, 6)) for kit in kits]
-    kit_facts = {kit.id: _kit_facts(kit) for kit in ready}
+    ready, kit_facts = [], {}
+    for kit in _with_bar(kits, show_progress=show_progress):
+        ready.append(with_gain(kit, round(kit_gain(kit, collection) * factor, 6)))
+        kit_facts[kit.id] = _kit_facts(ready[-1])
     settings: dict[str, Any] = {
         "renderer": RENDERER_VERSION,
         "render": asdict(render),
@@ -125,7 +132,6 @@ def make_plan(
         for kit in ready
         for performance in order
     )
-    done = manifest.finished_tracks(root)
     midi_sha256 = {performance.id: _hash(collection, performance) for performance in performances}
     for job in jobs:  # a track whose MIDI has changed since is rendered again
         record = done.get((job.kit.id, job.performance.id))
@@ -133,6 +139,13 @@ def make_plan(
             del done[record.key]
     todo = tuple(job for job in jobs if (job.kit.id, job.performance.id) not in done)
     return Plan(root, jobs, todo, done, settings, mirdata)
+
+
+def _with_bar(kits: Sequence[Kit], *, show_progress: bool) -> Iterable[Kit]:
+    """The kits one by one, with a bar where more than one has yet to be sampled."""
+    is_long = show_progress and sum(not is_sampled(kit) for kit in kits) > 1
+    bar: Iterable[Kit] = tqdm(kits, desc="kits", disable=not is_long, leave=False)
+    return bar
 
 
 def _hash(collection: Collection, performance: Performance) -> str:
@@ -234,11 +247,15 @@ def run(
 def _run(
     plan: Plan, collection: Collection, n_workers: int, cluster: str | None, show_progress: bool
 ) -> list[str]:
+    # A cluster that does not answer must leave the folder as it was: first of all, if at all.
+    to_cluster = cluster if plan.todo else None
+    outcomes = (
+        run_on_cluster(plan.todo, to_cluster) if to_cluster else run_here(plan.todo, n_workers)
+    )
     shutil.rmtree(plan.root / PARTIAL, ignore_errors=True)
     manifest.write_recorded(plan.root / manifest.SETTINGS, _json(plan.settings))
     done = dict(plan.done)
     failures: list[str] = []
-    outcomes = run_on_cluster(plan.todo, cluster) if cluster else run_here(plan.todo, n_workers)
     hours = sum(job.performance.duration_sec for job in plan.todo) * plan.n_files / 3600
     with (
         contextlib.closing(outcomes),  # type: ignore[type-var]

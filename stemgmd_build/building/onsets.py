@@ -30,15 +30,23 @@ def onsets_tsv(score: Score) -> str:
     return "\n".join(lines) + "\n"
 
 
+def check_held(root: Path, collection: Collection, ids: set[str]) -> None:
+    """Raise UserError where a performance that the dataset holds is not in the collection."""
+    unknown = sorted(ids - {performance.id for performance in collection.performances})
+    if unknown:
+        raise UserError(
+            f"{root} holds {unknown[0]}, which is not among the performances given; give those "
+            "that it was built from with --gmd, or another --out"
+        )
+
+
 def write_onsets(root: Path, collection: Collection, ids: set[str]) -> list[FileRecord]:
     """Write onsets/.../<name>.tsv and midi/.../<name>.mid for the performances of these ids.
 
-    Raises UserError where a performance that the dataset holds is not in the collection.
+    Raises UserError as ``check_held`` does.
     """
+    check_held(root, collection, ids)
     by_id = {performance.id: performance for performance in collection.performances}
-    unknown = sorted(ids - set(by_id))
-    if unknown:
-        raise UserError(f"{root} holds {unknown[0]}, which is not among the performances given")
     return [
         record
         for performance_id in sorted(ids)

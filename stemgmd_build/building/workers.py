@@ -120,16 +120,23 @@ def prepare_worker() -> None:
 def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
     """Run the jobs on a dask.distributed cluster that shares this machine's file system.
 
-    Raises UserError where the cluster cannot be reached or Dask is not installed.
+    Connects at once, before the first outcome is asked for. Raises UserError where the cluster
+    cannot be reached or Dask is not installed.
     """
     try:
-        from distributed import Client, as_completed
+        from distributed import Client
     except ImportError as error:
         raise UserError("--cluster needs Dask: pip install 'stemgmd-bench[cluster]'") from error
     try:
         client: Any = Client(address, timeout=10)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"no Dask scheduler answers at {address}: {error}") from error
+    return _run_on(client, jobs)
+
+
+def _run_on(client: Any, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    from distributed import as_completed
+
     with client:
         futures = {
             future.key: (future, job)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from stemgmd_build.building import build
 from stemgmd_build.building.tracks import RenderSettings
@@ -67,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         "files are read for it")  # fmt: skip
     add("--cluster", metavar="ADDRESS", help="run on this dask.distributed scheduler")
     add("--dry-run", action="store_true", help="say what would be done and stop")
-    add("--json", action="store_true", help="print the result as JSON, no progress")
+    add("--json", action="store_true", help="print the result as JSON, or with --dry-run the plan; "
+        "no progress")  # fmt: skip
     return parser
 
 
@@ -102,6 +104,7 @@ def main(argv: list[str]) -> int:
             settings,
             gain_db=options.gain_db,
             mirdata=options.mirdata,
+            show_progress=not options.json,
         )
         minutes = build.forecast_minutes(plan, options.workers)
         say(_plan_text(plan, minutes, options.workers))
@@ -110,6 +113,8 @@ def main(argv: list[str]) -> int:
             say(f"then shards of {options.shards}: about {more_bytes / 1e9:.2f} GB more")
         build.check_disk(plan, more_bytes)
         if options.dry_run:
+            if options.json:
+                print(json.dumps(_plan_facts(plan, minutes, more_bytes)))
             return 0
         failures = build.run(
             plan,
@@ -135,6 +140,20 @@ def _say(text: str) -> None:
 
 def _say_nothing(text: str) -> None:
     """--json leaves the screen to the program that reads it."""
+
+
+def _plan_facts(plan: build.Plan, minutes: float, shard_bytes: float) -> dict[str, Any]:
+    """What ``_plan_text`` says, for programs; ``tracks`` as in the result of a build."""
+    return {
+        "out": str(plan.root),
+        "tracks": len(plan.jobs),
+        "to_do": len(plan.todo),
+        "files": len(plan.todo) * plan.n_files,
+        "hours": round(plan.todo_sec() * plan.n_files / 3600, 3),
+        "bytes": round(plan.todo_bytes()),
+        "shard_bytes": round(shard_bytes),
+        "minutes": round(minutes, 2),
+    }
 
 
 def _plan_text(plan: build.Plan, minutes: float, n_workers: int) -> str:

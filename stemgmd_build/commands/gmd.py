@@ -72,6 +72,8 @@ def main(argv: list[str]) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
+    if options.size is not None and options.size < 1:
+        raise UserError("--size must be at least 1 byte")
     if options.sha256 is None and options.size is None:
         collection = gmd.fetch(options.dir, url=options.url)
     elif options.sha256 and options.size and options.url != gmd.ARCHIVE_URL:

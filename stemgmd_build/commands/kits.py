@@ -61,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
                                  "(also STEMGMD_DEBIAN_MIRROR)")  # fmt: skip
             command.add_argument("--deb-folder", type=Path, help="folder of .deb files to use")
         if name == "preview":
-            command.add_argument("--out", type=Path, default=Path("preview"))
+            command.add_argument("--out", type=Path, default=Path("preview"),
+                                 help="folder to write to (default: preview)")  # fmt: skip
     return parser
 
 
@@ -104,10 +105,16 @@ def _fetch(kits: Sequence[Kit], options: argparse.Namespace) -> int:
     from stemgmd_build.kits.packages import fetch_package
 
     wanted: dict[str, list[Kit]] = {}
+    failures = []
     for kit in kits:
         if kit.package is not None:
             wanted.setdefault(kit.package.name, []).append(kit)
-    failures = []
+        elif path := locate(kit):
+            print(f"{kit.id}: already here, {path}", file=sys.stderr)
+        else:
+            failures.append(
+                f"{kit.id}: comes with the Python package {kit.wheel}, which is not installed"
+            )
     for name, members in wanted.items():
         if all(locate(kit) for kit in members):
             print(f"{name}: already here", file=sys.stderr)
@@ -199,6 +206,11 @@ def _print_audit(audits: Sequence[Any], shared: Sequence[Any]) -> None:
 def _preview(kits: Sequence[Kit], options: argparse.Namespace) -> int:
     from stemgmd_build.auditing.preview import write_preview
 
-    for path in write_preview(available(kits), options.out):
+    here = available(kits)
+    paths = write_preview(here, options.out)
+    for kit in kits:
+        if kit not in here:
+            print(f"not on this machine, so left out: {kit.id}", file=sys.stderr)
+    for path in paths:
         print(path)
     return 0

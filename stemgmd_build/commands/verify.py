@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from stemgmd_build.building import manifest
+from stemgmd_build.errors import UserError
 from stemgmd_build.verify import verify
 
 _EPILOG = """\
@@ -26,12 +27,17 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("dir", type=Path, help="folder of the dataset")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes (default: all cores)",
+    )
     parser.add_argument("--json", action="store_true", help="print the faults as JSON")
     options = parser.parse_args(argv)
-    problems = verify(
-        options.dir, n_workers=max(1, options.workers), show_progress=not options.json
-    )
+    if options.workers < 1:
+        raise UserError("--workers must be at least 1")
+    problems = verify(options.dir, n_workers=options.workers, show_progress=not options.json)
     n_tracks = len(manifest.read_metadata(options.dir))
     if options.json:
         print(json.dumps({"tracks": n_tracks, "faults": problems}))

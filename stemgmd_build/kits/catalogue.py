@@ -52,7 +52,14 @@ def find_kit(name: str) -> Kit:
 
 
 def select_kits(names: Sequence[str]) -> tuple[Kit, ...]:
-    """Kits by id, path or set: "default" (the ten), "train", "test" (of the ten), "all"."""
+    """Kits by id, path or set: "default" (the ten), "train", "test" (of the ten), "all".
+
+    Empty names, as a comma at the end leaves them, are ignored. Raises UserError where there are
+    no others, for an unknown name, and where two kits have one id.
+    """
+    named = [name for name in names if name.strip()]
+    if names and not named:
+        raise UserError("no kit is named; `stemgmd kits list` names them all")
     sets = {
         "all": catalogue(),
         "default": tuple(kit for kit in catalogue() if kit.default),
@@ -60,7 +67,7 @@ def select_kits(names: Sequence[str]) -> tuple[Kit, ...]:
         "test": tuple(kit for kit in catalogue() if kit.default and kit.split == "test"),
     }
     chosen: dict[str, Kit] = {}
-    for name in names:
+    for name in named:
         for kit in sets.get(name) or (find_kit(name),):
             if chosen.setdefault(kit.id, kit) != kit:
                 raise UserError(f"two different kits are both called {kit.id!r}; rename one")

@@ -142,6 +142,10 @@ def _looks_like_a_file(text: str) -> bool:
 
 
 def number(value: Any, where: str, *, whole: bool = False, limit: float = 1e6) -> Any:
+    """The value, where it is a finite number from -limit to limit, and an int if ``whole``.
+
+    Raises UserError, naming ``where``, for anything else.
+    """
     good = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not good or not math.isfinite(value) or abs(value) > limit:
         raise UserError(

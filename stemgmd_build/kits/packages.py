@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from filelock import FileLock
-
 from stemgmd_build.download import download, sha256_of_file
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import lock_file
 from stemgmd_build.kits.deb import unpack_deb
 
 MARKER: Final = ".unpacked.json"
@@ -70,7 +69,7 @@ def fetch_package(
     folder = cache / "packages" / f"{package.name}_{package.version}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with lock_file(Path(f"{folder}.lock")):
             unpacked = _unpacked_paths(folder, package)
             if unpacked is None or not all(_is_below(path, unpacked) for path in paths):
                 with _verified_deb(package, cache, mirror, deb_folder) as deb:

@@ -37,10 +37,17 @@ _LEAD_IN_SEC: Final = 0.02  # the first hit may come early, the file cannot star
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One performance as grooves.toml writes it."""
+    """One performance as grooves.toml writes it.
 
-    by: str  # "builtin1/session1"
-    number: int  # within the session, from 1
+    ``by`` is drummer and session ("builtin1/session1"), ``number`` counts within the session from
+    1, ``bpm`` counts quarters, ``meter`` is like "4-4", ``beat_type`` "beat" or "fill".
+    ``form``: a token a bar, its first letter the key in ``bars`` (articulation -> line of marks);
+    ``swing``: the share of a pair of sixteenths that the first one takes, 0.5 being straight;
+    ``lag_ms``: limb -> milliseconds behind the click.
+    """
+
+    by: str
+    number: int
     split: str
     style: str
     bpm: int
@@ -53,23 +60,28 @@ class Take:
 
     @property
     def midi_filename(self) -> str:
+        """Where GMD would have the MIDI file, relative to the collection's root."""
         style = self.style.replace("/", "-")
         return f"{self.by}/{self.number}_{style}_{self.bpm}_{self.beat_type}_{self.meter}.mid"
 
     @property
     def beats_per_bar(self) -> float:
+        """Quarters in a bar: 3.0 for 6-8."""
         upper, lower = map(int, self.meter.split("-"))
         return upper * 4 / lower
 
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
+    """One strike: seconds from the start, articulation of the taxonomy, velocity 8..127."""
+
     onset_sec: float
     articulation: str
     velocity: int
 
 
 def play(take: Take) -> list[Stroke]:
+    """Play a take: its strokes by onset, the same ones every time and everywhere."""
     rng = random.Random(f"stemgmd {take.midi_filename}")  # noqa: S311
     clock = _Clock(rng, take)
     strokes: list[Stroke] = []

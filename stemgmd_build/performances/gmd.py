@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from stemgmd_build.download import download
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import lock_file
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.performances.archives import unpack_zip
 from stemgmd_build.performances.collection import (
@@ -95,7 +95,7 @@ def fetch(
     folder = default_folder() if folder is None else folder.expanduser().absolute()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with lock_file(folder.with_name(f".{folder.name}.lock")):
             if not _is_here(folder):
                 archive = folder.with_name(f"{folder.name}.zip")
                 download(url, archive, sha256=sha256, n_bytes=n_bytes, description="GMD")

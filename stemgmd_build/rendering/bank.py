@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits import catalogue as kits
 from stemgmd_build.kits.kit import Kit, Sound
-from stemgmd_build.paths import cache_folder
+from stemgmd_build.paths import CacheError, cache_folder, unwritable
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, ARTICULATIONS, SAMPLE_RATE
 
 BANK_VERSION: Final = 1
@@ -45,6 +45,8 @@ _SAME_LAYER_DB: Final = -90.0
 _PROBE_SAMPLES: Final = 8192
 _LONGEST_SAMPLES: Final = 30 * SAMPLE_RATE
 _BUILD_TIMEOUT_SEC: Final = 600
+
+_CACHE_STATUS: Final = 3  # of the child, where the fault is the cache's and not the kit's
 
 Strike = Callable[[Sound, int, int], NDArray[np.float32]]
 """(sound, velocity, max_samples) -> float32 (2, n_samples)."""
@@ -88,13 +90,22 @@ def load_bank(kit: Kit, *, gain: float | None = None) -> Bank:
     """The kit's bank, taken from its source the first time and from the cache ever after.
 
     ``gain`` overrides the kit's own; a kit with neither is loaded at gain 1.
-    Raises UserError where the kit is missing, broken, or lacks a sound that its map names.
+    Raises UserError where the kit is missing, broken, or lacks a sound that its map names;
+    CacheError where the bank cannot be kept.
     """
     digest, source = _digest(kit)
-    path = _folder() / digest
-    if not (path.with_suffix(".json").exists() and path.with_suffix(".npy").exists()):
+    if not _is_kept(_folder() / digest):
         _make_in_own_process(kit, digest)
     return _open(kit, digest, source, kit.gain or 1.0 if gain is None else gain)
+
+
+def is_sampled(kit: Kit) -> bool:
+    """Whether the kit's bank lies in the cache, so that loading it takes no time."""
+    return _is_kept(_folder() / _digest(kit)[0])
+
+
+def _is_kept(path: Path) -> bool:
+    return path.with_suffix(".json").exists() and path.with_suffix(".npy").exists()
 
 
 def _folder() -> Path:
@@ -157,15 +168,19 @@ def _make_in_own_process(kit: Kit, digest: str) -> None:
     script again, which works only where the script guards its main part.
     """
     command = [sys.executable, "-m", "stemgmd_build.rendering.bank", digest]
+    is_cache = False
     try:
         child = subprocess.run(
             command, input=pickle.dumps(kit), capture_output=True, timeout=_BUILD_TIMEOUT_SEC
         )
         problem = child.stdout.decode(errors="replace").strip()
+        is_cache = child.returncode == _CACHE_STATUS
         if child.returncode and not problem:
             problem = "its sampler crashed: the file is corrupt or hostile"
     except subprocess.TimeoutExpired:
         problem = f"it could not be sampled within {_BUILD_TIMEOUT_SEC} s"
+    if is_cache:
+        raise CacheError(problem)
     if problem:
         raise UserError(f"kit {kit.id} ({kit.path}): {problem}")
 
@@ -179,17 +194,21 @@ def _make_and_report(digest: str) -> int:
     try:
         make_bank(kit, digest)
         return 0
+    except CacheError as error:
+        print(error)
+        return _CACHE_STATUS
     except UserError as error:
         print(error)
-    except OSError as error:
-        print(f"its bank cannot be written: {error}")
     except Exception as error:
         print(f"it cannot be sampled: {type(error).__name__}: {' '.join(str(error).split())}")
     return 1
 
 
 def make_bank(kit: Kit, digest: str) -> None:
-    """Sample the kit and write its bank to the cache, whole or not at all."""
+    """Sample the kit and write its bank to the cache, whole or not at all.
+
+    Raises UserError as ``load_bank`` does.
+    """
     path = kits.require(kit)
     chunks: list[NDArray[np.float32]] = []
     shots: list[Shot] = []
@@ -206,9 +225,11 @@ def make_bank(kit: Kit, digest: str) -> None:
                 shots.append(Shot(start, shot.shape[1], *_tail(shot)))
                 chunks.append(shot)
             sounds[name] = {"shot_of": [first + i for i in layers.of_velocity], "gain_of": gains}
-    _write(
-        digest, np.concatenate(chunks, axis=1), {"shots": [*map(asdict, shots)], "sounds": sounds}
-    )
+    index = {"shots": [*map(asdict, shots)], "sounds": sounds}
+    try:
+        _write(digest, np.concatenate(chunks, axis=1), index)
+    except OSError as error:
+        raise unwritable(_folder(), f"the bank of kit {kit.id}", error) from error
 
 
 @contextmanager

@@ -11,7 +11,9 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
@@ -21,7 +23,7 @@ from tqdm import tqdm
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
 from stemgmd_build.kits.kit import Kit
-from stemgmd_build.paths import cache_folder
+from stemgmd_build.paths import cache_folder, unwritable
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.performances.midi import LARGEST_MIDI_BYTES, read_bytes
 from stemgmd_build.rendering.bank import Bank, load_bank
@@ -49,38 +51,59 @@ _MODES: Final[tuple[tuple[Literal["nine", "full"], bool], ...]] = (
 
 
 def kit_gain(kit: Kit, collection: Collection) -> float:
-    """The kit's recorded gain, or one measured over the collection and kept in the cache."""
+    """The kit's recorded gain, or one measured over the collection and kept in the cache.
+
+    Performances that cannot be read are left out: no track can be made of them. Raises UserError
+    where the kit cannot be sampled or what the cache holds is damaged, CacheError where the cache
+    cannot be written.
+    """
     if kit.gain is not None:
         return kit.gain
     bank = load_bank(kit, gain=1.0)
     gains = {name: sound.gain_db for name, sound in sorted(kit.sounds.items())}
     facts = json.dumps([bank.digest, gains, _midi_hash(collection)])
     path = cache_folder() / "gains" / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
-    if path.exists():
-        try:
-            return float(json.loads(path.read_text("utf-8"))["gain"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged; delete it and try again") from error
+    kept = _kept_gain(path)
+    if kept is not None:
+        return kept
     gain = measure_gain(bank, all_strikes(collection))
-    write_whole(path, json.dumps({"kit": kit.id, "gain": gain}), shared=True)
+    try:
+        write_whole(path, json.dumps({"kit": kit.id, "gain": gain}), shared=True)
+    except OSError as error:
+        raise unwritable(path.parent, f"the gain of kit {kit.id}", error) from error
     return gain
+
+
+def _kept_gain(path: Path) -> float | None:
+    try:
+        return float(json.loads(path.read_text("utf-8"))["gain"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged; delete it and try again") from error
 
 
 def _midi_hash(collection: Collection) -> str:
     """Hash of the bytes of every performance: an own collection may change under the same ids."""
     digest = hashlib.sha256()
     for performance in collection.performances:
-        path = collection.midi_path(performance)
-        data = read_bytes(path, LARGEST_MIDI_BYTES, "`stemgmd gmd verify` lists such")
+        data = b""  # where it cannot be read, and is not heard either
+        with suppress(UserError):
+            data = read_bytes(collection.midi_path(performance), LARGEST_MIDI_BYTES, "")
         digest.update(hashlib.sha256(data).digest())
     return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=2)
 def all_strikes(collection: Collection) -> tuple[Strikes, ...]:
-    """Every performance of a collection as arrays."""
-    performances = tqdm(collection.performances, desc="reading", unit="file", leave=False)
-    return tuple(strikes_of(collection.read_score(performance)) for performance in performances)
+    """Every performance of a collection that can be read, as arrays."""
+    found = []
+    for performance in tqdm(collection.performances, desc="reading", unit="file", leave=False):
+        with suppress(UserError):
+            found.append(strikes_of(collection.read_score(performance)))
+    return tuple(found)
 
 
 def measure_gain(bank: Bank, strikes: tuple[Strikes, ...]) -> float:

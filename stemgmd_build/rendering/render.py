@@ -71,8 +71,8 @@ FIVE_ROWS: Final = tuple(STEMS.index(STEM_OF_PIECE[piece]) for piece in PIECES)
 class Strikes:
     """The hits of a performance as arrays, in order of onset, independent of any kit.
 
-    ``onset``: int64 samples; ``nine``, ``full``: row of the articulation under either choice;
-    ``velocity``: 1..127.
+    All are int64 (n_hits,). ``onset``: samples; ``nine``, ``full``: row of the articulation under
+    either choice; ``velocity``: 1..127.
     """
 
     onset: NDArray[np.int64]
@@ -81,7 +81,7 @@ class Strikes:
     velocity: NDArray[np.int64]
 
     def pieces(self) -> NDArray[np.int64]:
-        """Index of the piece of each hit."""
+        """Index in PIECES of the piece of each hit: int64 (n_hits,)."""
         return _PIECE_OF_ROW[self.nine]
 
 

@@ -317,9 +317,12 @@ def described(root: Path) -> list[SystemRecord]:
 
 
 def write_facts(root: Path, facts: dict[str, Any]) -> None:
-    """Write run.json; seconds spent earlier stay."""
+    """Write run.json; seconds spent and commits used earlier stay."""
     before = _facts(root)
-    _write_json(root / RUN, {**facts, "wall_sec": before.get("wall_sec", 0.0)})
+    earlier = before.get("commits")
+    commits = [*(earlier if isinstance(earlier, list) else ()), *facts.get("commits", ())]
+    kept = {"wall_sec": before.get("wall_sec", 0.0), "commits": list(dict.fromkeys(commits))}
+    _write_json(root / RUN, {**facts, **kept})
 
 
 def _facts(root: Path) -> dict[str, Any]:

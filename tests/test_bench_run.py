@@ -69,6 +69,7 @@ def test_every_system_is_scored_on_every_track_and_described(undisturbed: Path) 
     assert {line["system"] for line in lines} == set(SYSTEMS)
     facts = json.loads((undisturbed / "run.json").read_text())
     assert facts["wall_sec"] > 0
+    assert all(len(commit) >= 12 for commit in facts["commits"]), "of this checkout"
     assert facts["performances"] == 4
     assert "machine" in facts
 

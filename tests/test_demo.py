@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
+import resource
+import subprocess
 from pathlib import Path
 
 import matplotlib.image
 import pytest
-from small_builds import error_line, stemgmd, write_collection
+from small_builds import command, error_line, stemgmd, write_collection
 
 from stemgmd_build.demo import find_or_fetch
 from stemgmd_build.performances import gmd
@@ -60,6 +62,23 @@ def test_the_dataset_is_well_and_says_so(demo: tuple[Path, str]) -> None:
     assert verify(out / "dataset", show_progress=False) == []
     assert re.search(r"^\d+ tracks built and verified, 0 faults$", text, re.M)
     assert "performances: builtin" in text
+
+
+def test_tracks_that_fail_are_named_and_nothing_is_said_to_be_there(
+    few: Collection, tmp_path: Path
+) -> None:
+    limit = 30_000  # bytes: less than the mixtures
+    result = subprocess.run(
+        command("demo", "--out", tmp_path / "demo", "--gmd", few.root),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert result.returncode == 1, result.stderr
+    assert "FAULT builtin" in result.stdout
+    assert "look:" not in result.stdout
+    assert "Traceback" not in result.stderr
 
 
 @pytest.fixture

@@ -328,6 +328,28 @@ def test_a_full_disk_or_memory_is_one_line_and_leaves_no_stem(
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg not installed")
 
 
+MEASURED = """
+import resource, sys
+from stemgmd_build import cli
+status = cli.main(["separate", *sys.argv[1:]])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+sys.exit(status)
+"""
+
+
+@linux_only
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
+    """With the packaged weights; the longer one's stems alone are half a gigabyte."""
+    peaks_mb = []
+    for seconds in (60, 300):
+        path = write(tmp_path / f"{seconds}.wav", np.tile(bursts(44_100, 2), seconds))
+        command = [sys.executable, "-c", MEASURED, str(path), "-o", str(tmp_path / "out")]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks_mb.append(int(result.stdout.split()[-1]))
+    assert peaks_mb[1] < peaks_mb[0] + 100
+
+
 @needs_ffmpeg
 def test_ffmpeg_reads_what_libsndfile_does_not(tmp_path: Path, exact: Separator) -> None:
     original = write(tmp_path / "drums.wav", bursts(50_000))

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -307,6 +308,7 @@ def _score_all(
 
 
 def _machine() -> dict[str, Any]:
+    """Versions, the commits that results were made with (where this is a checkout), the machine."""
     from importlib.metadata import version
 
     from benchmarks.timing import cpu_name
@@ -314,8 +316,27 @@ def _machine() -> dict[str, Any]:
     names = ("stemgmd-bench", "torch", "numpy", "scipy", "mir_eval")
     return {
         "versions": {name: version(name) for name in names},
+        "commits": [commit] if (commit := _commit()) else [],
         "machine": f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}",
     }
+
+
+def _commit() -> str | None:
+    """Of this checkout, marked if files differ from it; None where it is none, or without git."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() or None
 
 
 def _systems(options: argparse.Namespace) -> int:

@@ -42,6 +42,8 @@ def main(argv: list[str]) -> int:
     status = status or bench.main(["report", str(results), "--out", str(options.out / "report")])
     stems = options.out / "separated"
     status = status or separate.main([str(demo.listen), "-o", str(stems)])
+    if status:
+        return status
     print(f"\nlook:    {demo.picture}, {options.out / 'report' / 'index.html'}")
     kick = stems / demo.listen.stem / "kick.wav"
     print(
@@ -52,4 +54,4 @@ def main(argv: list[str]) -> int:
         f"read:    {options.out / 'report' / 'leaderboard.md'}, {demo.dataset}/metadata.csv, "
         f"{demo.dataset}/manifest.jsonl, {demo.dataset}/LICENSES.md"
     )
-    return status
+    return 0

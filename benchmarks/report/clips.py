@@ -4,9 +4,9 @@ A page opened from disk may load scripts but not fetch files, so a clip is a scr
 the page one object: spectrograms as PNG, sounds as MP3 (what every browser decodes). Sounds
 are coded at a variable rate, packed together, compressed (frames of silence are mostly
 padding) and written in base64; the finest setting that keeps the file below `MAX_BYTES` is
-taken, the coarsest where none does. Every sound of a clip has the same length and the same encoder delay, so they stay in
-step. All of a clip is raised by one gain, and its spectrograms share one scale: level of each
-band per Hz, `RANGE_DB` deep below the loudest of mixture and references.
+taken, the coarsest where none does. Every sound of a clip has the same length and the same encoder
+delay, so they stay in step. All of a clip is raised by one gain, and its spectrograms share one
+scale: level of each band per Hz, `RANGE_DB` deep below the loudest of mixture and references.
 """
 
 from __future__ import annotations

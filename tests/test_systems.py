@@ -1,4 +1,7 @@
-"""One contract for every system of the registry, and the registry itself."""
+"""One contract for every system of the registry, and the registry itself.
+
+What packages beside this one register is held to it too: `pytest tests/test_systems.py -k NAME`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from benchmarks.scores.metrics import nsdr_db
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
-IDS = tuple(systems.SYSTEMS)
+IDS = tuple(systems.available())
 NEEDS_REFERENCES = ("ideal-binary", "ideal-ratio", "magnitude", "phase-sensitive")
 FACTORIZATIONS = tuple(SETTINGS)
 
@@ -79,7 +82,8 @@ def test_a_system_says_what_a_table_must_know(system: System) -> None:
     assert info.trained_on
     assert info.licence
     assert info.summary
-    assert (info.n_parameters > 0) == bool(info.kits_seen) == (info.trained_on != "nothing")
+    if info.id in systems.SYSTEMS:
+        assert (info.n_parameters > 0) == bool(info.kits_seen) == (info.trained_on != "nothing")
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])

@@ -52,7 +52,7 @@ def make_page(results: Results, boards: Sequence[Board], clips: Sequence[Clip]) 
         "against": boards[0].against,
         "systems": [_system(system) for system in results.systems],
         "boards": [_board(board, results) for board in boards],
-        "captions": _captions(),
+        "captions": _captions(boards[0].against),
         "published": _published(),
         "clips": [{"name": c.name, "title": c.title, "file": clip_file(c)} for c in clips],
     }  # fmt: skip
@@ -150,10 +150,11 @@ def _estimate(e: Estimate) -> list[float]:
     return [e.value, e.low, e.high, e.n, e.n_performances, e.n_undefined, e.n_infinite]
 
 
-def _captions() -> dict[str, str]:
+def _captions(against: str | None) -> dict[str, str]:
+    base = f"{against}, in other groups to their best" if against else tables.BEST
     return {
         "board": f"{METRICS[0].meaning}, dB. Columns without brackets show their intervals when "
-        f"pointed at. {tables.INTERVALS} {tables.TESTS}",
+        f"pointed at. {tables.INTERVALS} {tables.TESTS.format(base=base)}",
         "columns": f"{tables.POOLING} "
         + " ".join(f"{m.label}: {m.meaning}." for m in METRICS)
         + " Real time: seconds of audio separated in a second of wall clock.",

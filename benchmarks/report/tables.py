@@ -38,6 +38,7 @@ INTERVALS: Final = (
     f"performance together ({N_RESAMPLES:,} resamples, fixed seed); "
     f"† marks those of fewer than {FEW} performances."
 )
+BEST: Final = "the best of the group"
 TESTS: Final = (
     "Δ: mean paired difference to {base}; p: two-sided sign-flip permutation test "
     f"over performances ({N_PERMUTATIONS:,} permutations), Holm-corrected within the group."
@@ -107,7 +108,7 @@ def _board_tables(board: Board, data: str) -> list[Table]:
         rows = [row for row in board.rows if row.group == group]
         label = GROUPS[group]
         named = [row.system.name for row in rows if row.system.system == board.against]
-        tests = TESTS.format(base=named[0] if named else "the best of the group")
+        tests = TESTS.format(base=named[0] if named else BEST)
         tables.append(
             Table(
                 f"nSDR {place}. {label}",

@@ -69,21 +69,6 @@ class LarsNet(nn.Module):
             return self.stem_masks(self.net("shared")(seen))[:, rows]
         return torch.cat([self.stem_masks(self.net(stem)(seen)) for stem in wanted], dim=1)
 
-    def separate(self, mixture: Tensor, wiener: float | None = None) -> Tensor:
-        """Stems of a whole mixture, in evaluation whatever the module's mode.
-
-        Args:
-            mixture: ([batch,] 2, samples), 44.1 kHz, full scale 1.0.
-            wiener: alpha of :func:`wiener_masks`, None for the nets' masks as they are.
-
-        Returns:
-            ([batch,] stems, 2, samples). Whoever separates often keeps a
-            :class:`larsnet.inference.Separator`, which is what does this.
-        """
-        from larsnet.inference import Separator
-
-        return Separator(self, wiener=wiener).separate(mixture)
-
 
 def wiener_masks(masks: Tensor, magnitudes: Tensor, alpha: float) -> Tensor:
     """The alpha-Wiener filter: stems share the mixture (arXiv 2312.09663, section 4).

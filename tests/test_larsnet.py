@@ -32,7 +32,7 @@ def test_stems_equal_those_of_the_plain_arrangement(
     states = [tiny.net(stem).state_dict() for stem in STEMS]
     expected = plain_separation(states, mixture, 16, alpha)
     assert expected.abs().max() > 0.1
-    found = tiny.separate(mixture, wiener=alpha)
+    found = Separator(tiny, wiener=alpha).separate(mixture)
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
 
 
@@ -75,9 +75,9 @@ def test_modules_on_a_device_and_fused_nets_agree(tiny: LarsNet) -> None:
 
 def test_a_batch_is_separated_as_each_alone(tiny: LarsNet) -> None:
     mixtures = torch.stack([torch.from_numpy(bursts(30_000, seed=seed)) for seed in (0, 1)])
-    together = tiny.separate(mixtures)
+    together = Separator(tiny).separate(mixtures)
     for mixture, stems in zip(mixtures, together, strict=True):
-        torch.testing.assert_close(stems, tiny.separate(mixture), rtol=0, atol=1e-6)
+        torch.testing.assert_close(stems, Separator(tiny).separate(mixture), rtol=0, atol=1e-6)
 
 
 def test_silence_gives_silence_and_silent_patches_cost_nothing(tiny: LarsNet) -> None:
@@ -96,8 +96,8 @@ def test_separation_leaves_the_model_and_its_mode_alone(tiny: LarsNet) -> None:
     model = wild_model(TINY).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     n_threads = torch.get_num_threads()
-    expected = tiny.separate(torch.from_numpy(bursts(20_000)))
-    found = model.separate(torch.from_numpy(bursts(20_000)))
+    expected = Separator(tiny).separate(torch.from_numpy(bursts(20_000)))
+    found = Separator(model).separate(torch.from_numpy(bursts(20_000)))
     assert torch.equal(found, expected)
     assert model.training
     assert torch.get_num_threads() == n_threads

@@ -118,10 +118,12 @@ def test_killed_at_twenty_moments_a_build_completes_to_the_same_bytes(
                 text=True,
                 start_new_session=True,
             )
-            time.sleep(moments.uniform(0, startup_sec))
+            moment_sec = moments.uniform(0, startup_sec)
         else:
             process = start([*build_few, root])
-            time.sleep(moments.uniform(0, work_sec))
+            moment_sec = moments.uniform(0, work_sec)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # or it is done before
+            process.communicate(timeout=moment_sec)
         process.kill()
         process.communicate()
         assert_session_ends(process.pid)

@@ -104,13 +104,13 @@ examples:
 _SCORE_EXAMPLES = """\
 examples:
   stemgmd bench score --estimates separated/model --name mine --map hihat=hh --out results
-  stemgmd bench score --estimates stems --name mine --licence MIT --trained-on "our own drums" --out results
+  stemgmd bench score --estimates stems --name mine --licence MIT --out results
 
 where the stems are looked for, below --estimates, as .wav, .flac, .aiff, .ogg or .mp3:
   <kit>--<drummer>_<session>_<number>/<stem>        what `stemgmd bench export` calls the mixture
   <kit>/<drummer>/<session>/<number>/<stem>
   <kit>/<midi file name>/<stem>
-  [audio/]<drummer>/<session>/<kit>/<stem>/<midi file name>      StemGMD's own layout"""  # noqa: E501
+  [audio/]<drummer>/<session>/<kit>/<stem>/<midi file name>      StemGMD's own layout"""
 
 
 def _add_tracks(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +134,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the result as JSON, no progress")
 
 
+def _check_output(options: argparse.Namespace) -> None:
+    if options.workers < 1 or options.audio < 0:
+        raise UserError("--workers must be at least 1 and --audio at least 0")
+
+
 def _add_estimates(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--estimates", type=Path, required=True, help="folder of the stems")
@@ -151,11 +156,9 @@ def _add_estimates(parser: argparse.ArgumentParser) -> None:
 
 
 def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
-    """The tracks asked for, and what run.json says of them; checks what all commands share."""
+    """The tracks asked for, and what run.json says of them."""
     if options.limit is not None and options.limit < 1:
         raise UserError("--limit must be at least 1")
-    if getattr(options, "workers", 1) < 1 or getattr(options, "audio", 0) < 0:
-        raise UserError("--workers must be at least 1 and --audio at least 0")
     from benchmarks.tracks import built_tracks, rendered_tracks
 
     split, kits = options.split.split(","), options.kits.split(",")
@@ -187,6 +190,7 @@ def _run(options: argparse.Namespace) -> int:
     from benchmarks.timing import device_name
     from stemgmd_build.files import locked
 
+    _check_output(options)
     names = list(systems.available()) if options.systems == "all" else options.systems.split(",")
     given = {name: systems.load(name, options.device).info for name in dict.fromkeys(names)}
     infos = {info.id: info for info in given.values()}
@@ -231,6 +235,7 @@ def _score(options: argparse.Namespace) -> int:
     from benchmarks.systems import check_name
     from stemgmd_build.files import locked
 
+    _check_output(options)
     if not options.estimates.is_dir():
         raise UserError(f"{options.estimates} is no folder")
     allowed: dict[str, Input] = {
@@ -264,10 +269,9 @@ def _score(options: argparse.Namespace) -> int:
     if not options.revision:
         folder = folder.with_revision_of(tracks)
     with locked(options.out, "run"), faults_told(options.out):
-        if (info.id, folder.info.revision) not in {
-            (known.system, known.revision) for known in described(options.out)
-        }:
-            write_systems(options.out, [realtime.record_of(folder.info)])
+        record = realtime.record_of(folder.info)
+        if record not in described(options.out):
+            write_systems(options.out, [record])
         return _score_all(options, tracks, facts, [folder], {info.id: folder.info}, "cpu")
 
 
@@ -323,17 +327,12 @@ def _machine() -> dict[str, Any]:
 
 def _commit() -> str | None:
     """Of this checkout, marked if files differ from it; None where it is none, or without git."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    here = Path(__file__).parent
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        result = subprocess.run(
+            command, cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip() or None

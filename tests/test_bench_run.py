@@ -24,7 +24,7 @@ from small_builds import (
 from small_larsnets import TINY, wild_model
 from waiting import wait_until
 
-from benchmarks.records import METRICS_VERSION, StemRecord, latest, read_records
+from benchmarks.records import METRICS_VERSION, StemRecord, SystemRecord, latest, read_records
 from larsnet.checkpoint import save_checkpoint
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import STEMS
@@ -239,6 +239,12 @@ def test_stems_that_were_made_elsewhere_score_as_the_system_that_made_them(
         assert record.metrics == METRICS_VERSION
     again = stemgmd_here(*arguments, "--name", "copier", "--out", tmp_path / "r")
     assert "2 estimates are scored already, 0 to do" in again.stderr
+    described = read_records(tmp_path / "r" / "systems.jsonl", SystemRecord)
+    assert [system.licence for system in described] == ["not stated"], "told once"
+    told = stemgmd_here(*arguments, "--name", "copier", "--licence", "MIT", "--out", tmp_path / "r")
+    assert told.returncode == 0, told.stderr
+    described = read_records(tmp_path / "r" / "systems.jsonl", SystemRecord)
+    assert [system.licence for system in described] == ["not stated", "MIT"], "what is new is kept"
     (next((tmp_path / "e").rglob("toms.wav"))).unlink()
     missing = stemgmd_here(
         *arguments, "--name", "copier", "--revision", "2", "--out", tmp_path / "r"

@@ -82,9 +82,11 @@ def describe_data(board: Board, results: Results) -> str:
 
 
 def describe_runs(results: Results) -> str:
-    """Where the audio came from, as far as run.json tells it; the words of each run once."""
+    """Where the audio came from and what scored it, as run.json tells; each run's words once."""
     told = [
-        ", ".join(f"{key} {_words(run[key])}" for key in ("source", "split") if run.get(key))
+        ", ".join(
+            f"{key} {_words(run[key])}" for key in ("source", "split", "machine") if run.get(key)
+        )
         for run in results.runs
     ]
     said = "; ".join(dict.fromkeys(text for text in told if text))
@@ -94,7 +96,7 @@ def describe_runs(results: Results) -> str:
 def describe_machines(board: Board) -> str:
     """The machines on which the board's systems were timed."""
     machines = dict.fromkeys(filter(None, (machine(row.system) for row in board.rows)))
-    return f"Machine: {'; '.join(machines)}. " if machines else ""
+    return f"Timed on: {'; '.join(machines)}. " if machines else ""
 
 
 def _words(value: object) -> str:

@@ -42,10 +42,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
 from benchmarks.scores.metrics import Floats, as_audio, as_audio_pair, decibels
-from benchmarks.scores.projection import Subspace, correlate, filters, subspace
+from benchmarks.scores.projection import Subspace, correlate, filters, spectra, subspace
 
 Against = Literal["rest", "each"]
 Complex = NDArray[np.complex128]
+Sources = tuple[tuple[int, ...], ...]
+"""Sets of stems; the stems of a set are summed."""
 
 FILTER_TAPS: Final = 512
 """museval's filter length."""
@@ -158,10 +160,10 @@ def score_frames(
     guess = guess[list(prepared.sounding)]
     if prepared.against == "each" and _silent(guess).any():
         raise ValueError("an estimate is silent: museval's definition has no score for it")
-    spectra = _filter_spectra(prepared, guess, min(frame_samples, guess.shape[-1]))
+    projection = _filter_spectra(prepared, guess, min(frame_samples, guess.shape[-1]))
     columns = []
     for window in _frames(guess.shape[-1], frame_samples, hop_samples):
-        values = _ratios(spectra, reference[..., window], guess[..., window])
+        values = _ratios(prepared.against, projection, reference[..., window], guess[..., window])
         used = _used(prepared.against, reference[..., window], guess[..., window])
         column = np.full((len(values), prepared.n_stems), np.nan)
         column[:, prepared.sounding] = np.where(used, values, np.nan)
@@ -201,7 +203,8 @@ def bss_eval(
 class _FilterSpectra:
     """Projection filters as spectra of length ``n_fft``; i: channel in, o: channel out.
 
-    own: (stems, i, o, bins), full: (stems, stems, i, o, bins), stem projected onto first.
+    own: (stems, i, o, bins), full: (stems, sources, i, o, bins), where the sources are all
+    stems, or the stem and the sum of all others.
     """
 
     own: Complex
@@ -214,7 +217,7 @@ def _channels(audio: Floats) -> Floats:
     return audio.reshape(-1, audio.shape[-1])
 
 
-def _mixing(audio: Floats, sources: tuple[tuple[int, ...], ...]) -> Floats:
+def _mixing(audio: Floats, sources: Sources) -> Floats:
     """One regressor for every channel of every source, a source being a set of stems."""
     n_stems, n_channels, _ = audio.shape
     mixing = np.zeros((len(sources), n_channels, n_stems, n_channels))
@@ -228,27 +231,33 @@ def _filter_spectra(prepared: PreparedReference, estimate: Floats, n_frame: int)
     """Solve for the filters of every stem's estimate."""
     n_stems, n_channels, _ = estimate.shape
     n_fft = fft.next_fast_len(n_frame + prepared.n_taps - 1, real=True)
-    shape = (n_stems, n_channels, n_channels, n_fft // 2 + 1)
-    own, full = np.zeros(shape, complex), np.zeros((n_stems, *shape), complex)
+    by_channel = (-1, n_channels, n_channels, prepared.n_taps)
     cross = correlate(_channels(prepared.audio), _channels(estimate), prepared.n_taps)
-    # against each, one subspace serves all stems: solved once
-    taps = {id(space): filters(space, cross) for space in prepared.full}
-    for i, (alone, everything) in enumerate(zip(prepared.own, prepared.full, strict=True)):
-        mine = slice(i * n_channels, (i + 1) * n_channels)
-        by_stem = (n_stems, n_channels, n_channels, -1)
-        own[i] = fft.rfft(filters(alone, cross[:, mine]).reshape(by_stem)[i], n=n_fft)
-        full[i] = fft.rfft(taps[id(everything)][:, mine].reshape(by_stem), n=n_fft)
-    return _FilterSpectra(own, full, n_fft)
+    mine = [cross[:, i * n_channels : (i + 1) * n_channels] for i in range(n_stems)]
+    own = [filters(*pair).reshape(by_channel)[0] for pair in zip(prepared.own, mine, strict=True)]
+    if prepared.against == "each":  # one subspace serves all stems: solved once
+        taps = filters(prepared.full[0], cross).reshape(n_stems, n_channels, n_stems, -1)
+        full = [taps[:, :, i].reshape(by_channel) for i in range(n_stems)]
+    else:
+        pairs = zip(prepared.full, mine, strict=True)
+        full = [filters(*pair).reshape(by_channel) for pair in pairs]
+    return _FilterSpectra(spectra(np.stack(own), n_fft), spectra(np.stack(full), n_fft), n_fft)
 
 
-def _ratios(spectra: _FilterSpectra, reference: Floats, estimate: Floats) -> Floats:
+def _ratios(
+    against: Against, projection: _FilterSpectra, reference: Floats, estimate: Floats
+) -> Floats:
     """SDR, ISR, SIR, SAR in dB of one frame: (4, stems)."""
-    true, guess = (fft.rfft(x, n=spectra.n_fft) for x in (reference, estimate))
-    own = np.einsum("siof,sif->sof", spectra.own, true)
-    full = np.einsum("spiof,pif->sof", spectra.full, true)
+    true, guess = (spectra(x, projection.n_fft) for x in (reference, estimate))
+    if against == "each":
+        sources = np.broadcast_to(true, (len(true), *true.shape))
+    else:
+        sources = np.stack((true, true.sum(axis=0) - true), axis=1)
+    own = np.einsum("siof,sif->sof", projection.own, true)
+    full = np.einsum("sriof,srif->sof", projection.full, sources)
 
     def energy(spectrum: Complex) -> Floats:
-        return _parseval(spectrum, spectra.n_fft)
+        return _parseval(spectrum, projection.n_fft)
 
     signal = np.sum(reference**2, axis=(1, 2))
     pairs = (

@@ -83,9 +83,7 @@ def nsdr_db(*, reference: ArrayLike, estimate: ArrayLike) -> Floats:
         ValueError: shapes differ, or a signal is empty or not finite.
     """
     true, guess = as_audio_pair(reference=reference, estimate=estimate)
-    signal, distortion = _mean_energy(true), _mean_energy(true - guess)
-    signal, distortion = (np.where(x < FLOAT32_EPSILON, 0.0, x) for x in (signal, distortion))
-    return decibels(signal + ENERGY_OFFSET, distortion + ENERGY_OFFSET)
+    return _nsdr_db(true, _energy(true), _energy(true - guess))
 
 
 def nsdr_mdx_db(*, reference: ArrayLike, estimate: ArrayLike) -> Floats:
@@ -94,7 +92,7 @@ def nsdr_mdx_db(*, reference: ArrayLike, estimate: ArrayLike) -> Floats:
     Shapes and errors as in `nsdr_db`.
     """
     true, guess = as_audio_pair(reference=reference, estimate=estimate)
-    return decibels(_energy(true) + ENERGY_OFFSET, _energy(true - guess) + ENERGY_OFFSET)
+    return _nsdr_mdx_db(_energy(true), _energy(true - guess))
 
 
 def si_sdr_db(*, reference: ArrayLike, estimate: ArrayLike) -> Floats:
@@ -105,7 +103,21 @@ def si_sdr_db(*, reference: ArrayLike, estimate: ArrayLike) -> Floats:
     scores -inf; a silent reference has no SI-SDR: NaN. Shapes and errors as in `nsdr_db`.
     """
     true, guess = as_audio_pair(reference=reference, estimate=estimate)
-    energy = _energy(true)
+    return _si_sdr_db(true, guess, _energy(true))
+
+
+def _nsdr_db(true: Floats, signal: Floats, distortion: Floats) -> Floats:
+    """Of energies; ``true`` gives the number of samples that they are means over."""
+    n = true.shape[-2] * true.shape[-1]
+    means = (np.where(x / n < FLOAT32_EPSILON, 0.0, x / n) for x in (signal, distortion))
+    return decibels(*(mean + ENERGY_OFFSET for mean in means))
+
+
+def _nsdr_mdx_db(signal: Floats, distortion: Floats) -> Floats:
+    return decibels(signal + ENERGY_OFFSET, distortion + ENERGY_OFFSET)
+
+
+def _si_sdr_db(true: Floats, guess: Floats, energy: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = _inner(true, guess) / energy
     target = scale[..., None, None] * true
@@ -189,13 +201,18 @@ def score_clip(
         raise ValueError(f"the mixture is of shape {mixed.shape}, its stems of {true.shape}")
     scores, absent = [], []
     for i, is_present in enumerate(present):  # one by one: float64 of all stems is gigabytes
-        stem = as_audio(guess[i], name="estimate")
+        heard = guess[i].astype(np.float64, copy=False)
         if is_present:
-            pair = {"reference": as_audio(true[i], name="reference"), "estimate": stem}
-            row = (nsdr_db(**pair), nsdr_mdx_db(**pair), si_sdr_db(**pair))
+            stem = true[i].astype(np.float64, copy=False)
+            signal, distortion = _energy(stem), _energy(stem - heard)
+            row = (
+                _nsdr_db(stem, signal, distortion),
+                _nsdr_mdx_db(signal, distortion),
+                _si_sdr_db(stem, heard, signal),
+            )
             scores.append(StemScore(stems[i], *map(float, row)))
         else:
-            level = float(leakage_db(estimate=stem, mixture=mixed))
+            level = float(leakage_db(estimate=heard, mixture=mixed))
             absent.append(StemLeakage(stems[i], level))
     return ClipScores(tuple(scores), tuple(absent))
 
@@ -272,10 +289,6 @@ def _check_presence(reference: Floats, stems: Sequence[str], present: Sequence[b
 
 def _energy(signal: Floats) -> Floats:
     return _inner(signal, signal)
-
-
-def _mean_energy(signal: Floats) -> Floats:
-    return np.asarray(_energy(signal) / (signal.shape[-2] * signal.shape[-1]))
 
 
 def _inner(first: Floats, second: Floats) -> Floats:

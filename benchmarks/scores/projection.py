@@ -43,11 +43,13 @@ class Subspace:
     """Delayed versions of some regressor channels, ready to be projected onto.
 
     Each regressor is a sum of reference channels; ``mixing`` (regressors, reference channels)
-    says which. ``factor`` is the lower Cholesky factor of the regressors' Gram matrix; what
-    lies above its diagonal is never read.
+    says which. ``kept`` are the regressors that are no combination of those before them, and
+    ``factor`` is the lower Cholesky factor of their Gram matrix; what lies above its diagonal
+    is never read.
     """
 
     mixing: Floats
+    kept: tuple[int, ...]
     factor: Floats
 
 
@@ -66,31 +68,38 @@ def correlate(delayed: Floats, fixed: Floats, n_lags: int) -> Floats:
         spans = _excerpt(fixed, start, stop).reshape(len(fixed), n_blocks, block)
         before = _excerpt(delayed, start - n_lags + 1, stop)
         windows = sliding_window_view(before, n_fft, axis=1)[:, ::block]
-        right = np.conj(_spectra(spans, n_fft).transpose(2, 1, 0))
-        total += _spectra(windows, n_fft).transpose(2, 0, 1) @ right
+        right = np.conj(spectra(spans, n_fft).transpose(2, 1, 0))
+        total += spectra(windows, n_fft).transpose(2, 0, 1) @ right
     lags = fft.irfft(total, n=n_fft, axis=0)[n_lags - 1 :: -1]
     return np.ascontiguousarray(lags.transpose(1, 2, 0))
 
 
 def subspace(mixing: Floats, lags: Floats) -> Subspace:
     """Mix the references' correlations into the regressors', and factorize."""
-    mixing = mixing[_independent(mixing @ lags[..., 0] @ mixing.T)]
-    mixed = np.einsum("ap,pqk,bq->abk", mixing, lags, mixing, optimize=True)
+    kept = _independent(mixing @ lags[..., 0] @ mixing.T)
+    used = mixing[kept]
+    mixed = np.einsum("ap,pqk,bq->abk", used, lags, used, optimize=True)
     with threadpool_limits(1, user_api="blas"):
-        return Subspace(mixing, _factorize(mixed))
+        return Subspace(mixing, tuple(kept), _factorize(mixed))
 
 
 def filters(subspace: Subspace, cross: Floats) -> Floats:
-    """Least-squares filters (reference channel, estimate channel, tap) for these estimates."""
-    mixed = np.einsum("ap,pqk->kaq", subspace.mixing, cross)
+    """Least-squares filters for these estimates: (regressor, estimate channel, tap).
+
+    A regressor that is not kept has a filter of zeros. ``cross``: correlations of the reference
+    channels with the estimate's, as `correlate` gives them.
+    """
+    used = subspace.mixing[list(subspace.kept)]
+    mixed = np.einsum("ap,pqk->kaq", used, cross)
     right = mixed.reshape(-1, cross.shape[1])
     with threadpool_limits(1, user_api="blas"):
         solved = linalg.cho_solve((subspace.factor, True), right, check_finite=False)
-    taps: Floats = np.einsum("ap,kaq->pqk", subspace.mixing, solved.reshape(mixed.shape))
+    taps = np.zeros((len(subspace.mixing), *cross.shape[1:]))
+    taps[list(subspace.kept)] = solved.reshape(mixed.shape).transpose(1, 2, 0)
     return taps
 
 
-def _spectra(signals: Floats, n_fft: int) -> NDArray[np.complex128]:
+def spectra(signals: Floats, n_fft: int) -> NDArray[np.complex128]:
     """Along the last axis, by torch: three times as fast as scipy's on many short signals."""
     found = torch.fft.rfft(torch.from_numpy(np.array(signals)), n_fft)
     return np.asarray(found.numpy())

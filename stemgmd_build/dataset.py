@@ -31,6 +31,7 @@ from stemgmd_build.rendering.render import (
     Schedule,
     render,
     schedule,
+    sounding_pieces,
     strikes_of,
 )
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
@@ -212,6 +213,7 @@ class RenderedStemGMD:
         performance, kit = divmod(track, len(self._banks))
         chosen = self._draw_kits(index % len(self), kit)
         stems = np.zeros((max(self._rows) + 1, 2, n_samples), np.float32)
+        heard: set[int] = set()
         for bank_index in sorted(set(chosen)):
             rows = [
                 row if chosen[stem] == bank_index else -1
@@ -221,9 +223,13 @@ class RenderedStemGMD:
             if start < plan.n_samples:
                 stop = min(start + n_samples, plan.n_samples)
                 render(plan, start=start, stop=stop, rows=rows, out=stems[..., : stop - start])
+                heard |= {rows[piece] for piece in sounding_pieces(plan, start, stop)} - {-1}
         names = [self.kits[i].id for i in chosen]
         kit_name = names[0] if len(set(names)) == 1 else "+".join(names)
-        mixture = stems.sum(axis=0)
+        # stem by stem and without the silent ones: half the time of a sum over all
+        mixture = np.zeros_like(stems[0])
+        for row in sorted(heard):
+            mixture += stems[row]
         arrays = (_as_output(mixture, self._output), _as_output(stems, self._output))
         return Segment(*arrays, self.performances[performance].id, kit_name, start)
 

@@ -28,7 +28,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import mir_eval
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
@@ -174,6 +173,8 @@ def _band_energies(frames: Floats) -> Floats:
 
 
 def _score(hits: Floats, detected: Floats) -> OnsetScore:
+    import mir_eval  # with it comes all of scipy.stats, a second that only scoring needs
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mir_eval warns where nothing was detected
         f_measure, precision, recall = mir_eval.onset.f_measure(hits, detected, window=WINDOW_SEC)

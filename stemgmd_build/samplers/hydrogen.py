@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import scipy.signal
 from numpy.typing import NDArray
 
 from stemgmd_build.errors import UserError
@@ -182,9 +181,12 @@ def _filtered(sound: NDArray[np.float32], cutoff: float, resonance: float) -> ND
     """Hydrogen's low pass: b <- r b + c (x - y), y <- y + c b; the identity at c = 1, r = 0."""
     if cutoff == 1.0 and resonance == 0.0:
         return sound
+    # imported where a kit asks for it: it takes longer than all else that a build imports
+    from scipy.signal import lfilter
+
     numerator = [cutoff**2]
     denominator = [1.0, cutoff**2 - 1.0 - resonance, resonance]
-    filtered: NDArray[np.float32] = scipy.signal.lfilter(
+    filtered: NDArray[np.float32] = lfilter(
         numerator, denominator, sound.astype(np.float64), axis=1
     ).astype(np.float32)
     return filtered

@@ -17,12 +17,13 @@ from small_builds import (
     hashes,
     shortest,
     stemgmd,
+    stemgmd_here,
     write_collection,
     write_noise_kit,
 )
 from waiting import wait_until
 
-from stemgmd_build.building import build
+from stemgmd_build.building import build, workers
 from stemgmd_build.building.tracks import Job, RenderSettings
 from stemgmd_build.building.workers import Outcome, run_here
 from stemgmd_build.files import locked
@@ -231,22 +232,29 @@ def test_a_track_that_fails_on_a_cluster_is_reported(
     assert gmd.performances[0].id in lines[0]
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "CONNECT_SEC", 1)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_cluster_that_does_not_answer_is_one_line(few: Collection, tmp_path: Path) -> None:
     arguments = ["--gmd", few.root, "--kits", KIT, "--out", tmp_path / "d"]
-    line = error_line(stemgmd("build", *arguments, "--cluster", "tcp://127.0.0.1:9"))
+    line = error_line(stemgmd_here("build", *arguments, "--cluster", "tcp://127.0.0.1:9"))
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in line
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_cluster_is_not_asked_for_where_nothing_is_to_do_and_leaves_nothing_where_it_is_silent(
     few: Collection, tmp_path: Path
 ) -> None:
     arguments = ["build", "--gmd", few.root, "--kits", KIT, "--out", tmp_path / "d"]
     nowhere = ["--cluster", "tcp://127.0.0.1:9"]
-    error_line(stemgmd(*arguments, "--limit", 1, *nowhere))
+    error_line(stemgmd_here(*arguments, "--limit", 1, *nowhere))
     assert not (tmp_path / "d").exists()
     assert stemgmd(*arguments, "--limit", 1).returncode == 0
     before = hashes(tmp_path / "d")
     assert stemgmd(*arguments, "--limit", 1, *nowhere).returncode == 0
     assert hashes(tmp_path / "d") == before
-    error_line(stemgmd(*arguments, *nowhere))
+    error_line(stemgmd_here(*arguments, *nowhere))
     assert hashes(tmp_path / "d") == before

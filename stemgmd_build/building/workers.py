@@ -24,6 +24,9 @@ from stemgmd_build.errors import UserError
 
 DISK_FULL: Final = (ENOSPC, EDQUOT)
 
+CONNECT_SEC: Final = 10
+"""How long a cluster has to answer."""
+
 _TRIES: Final = 3
 """How often a track may take its worker down before it counts as failed."""
 
@@ -128,7 +131,7 @@ def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
     except ImportError as error:
         raise UserError("--cluster needs Dask: pip install 'stemgmd-bench[cluster]'") from error
     try:
-        client: Any = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+        client: Any = Client(address, timeout=CONNECT_SEC)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"no Dask scheduler answers at {address}: {error}") from error
     return _run_on(client, jobs)

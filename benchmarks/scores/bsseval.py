@@ -253,8 +253,8 @@ def _ratios(
         sources = np.broadcast_to(true, (len(true), *true.shape))
     else:
         sources = np.stack((true, true.sum(axis=0) - true), axis=1)
-    own = np.einsum("siof,sif->sof", projection.own, true)
-    full = np.einsum("sriof,srif->sof", projection.full, sources)
+    own = _filtered(projection.own[:, None], true[:, None])
+    full = _filtered(projection.full, sources)
 
     def energy(spectrum: Complex) -> Floats:
         return _parseval(spectrum, projection.n_fft)
@@ -267,6 +267,17 @@ def _ratios(
         (energy(full), energy(guess - full)),
     )
     return np.stack([decibels(*pair) for pair in pairs])
+
+
+def _filtered(filters: Complex, sources: Complex) -> Complex:
+    """Sum over sources r and channels i: (s, r, i, o, bins) and (s, r, i, bins) to (s, o, bins).
+
+    Product by product, since numpy vectorizes those and no einsum of complex numbers.
+    """
+    out: Complex = filters[:, 0, 0] * sources[:, 0, 0, None]
+    for place in list(np.ndindex(filters.shape[1:3]))[1:]:
+        out += filters[:, *place] * sources[:, *place, None]
+    return out
 
 
 def _parseval(spectrum: Complex, n_fft: int) -> Floats:

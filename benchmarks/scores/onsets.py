@@ -120,6 +120,8 @@ def score_onsets(
 
 def detect_onsets(signal: Floats, *, full_scale: float) -> Floats:
     """Onsets in seconds, ascending, of (channels, samples) whose loudest stem peaks there."""
+    if not signal.any():
+        return np.zeros(0)
     flux = onset_strength(signal / full_scale)
     before, after = MEAN_FRAMES
     highest = ndimage.maximum_filter1d(flux, 2 * PEAK_FRAMES + 1, mode="constant")

@@ -27,6 +27,9 @@ SHIPPED: Final = "shipped"
 # What a system and its scores cost on one core of the machine of leaderboard/run.json: 6,555
 # seconds of processor for ten systems on 160 clips of 6,512 seconds in all.
 _CPU_SEC_PER_AUDIO_SEC: Final = 6555 / 10 / 6512
+# What training does in a second on one core: the packaged weights' first run took 2.2 hours on two
+# for 8,000 steps of 53 GFLOP each, rendering included.
+_TRAINING_FLOPS_PER_CPU_SEC: Final = 27e9
 _STEMS: Final = "five"
 
 
@@ -126,7 +129,7 @@ def make_steps(
         Step("check", ("verify", str(dataset)), f"{len(plan.jobs)} tracks"),
     ]
     if experiment.weights != SHIPPED:
-        steps.append(_training(experiment, collection, out))
+        steps.append(_training(experiment, collection, out, n_workers))
     steps += [
         Step(
             "systems",
@@ -148,16 +151,21 @@ def make_steps(
     return steps
 
 
-def _training(experiment: Experiment, collection: Collection, out: Path) -> Step:
+def _training(experiment: Experiment, collection: Collection, out: Path, n_workers: int) -> Step:
+    from larsnet.model import flops_of_nets
     from larsnet.training_config import load_config
 
     config = load_config(experiment.weights)
     hours = config.steps * config.batch * config.n_samples / 44_100 / 3600
+    # forwards once, and backwards, which is twice as much: for the weights and for the inputs
+    flops = 3 * config.steps * config.batch * flops_of_nets(config.model, config.n_frames)
+    wall_hours = flops / _TRAINING_FLOPS_PER_CPU_SEC / n_workers / 3600
     return Step(
         "training",
         ("train", experiment.weights, "--out", str(out / "training"), "--gmd",
          str(collection.root)),
-        f"{config.steps:,} steps, {hours:,.0f} h of audio rendered on the fly",
+        f"{config.steps:,} steps, {hours:,.0f} h of audio rendered on the fly, about "
+        f"{wall_hours:,.1f} h on {n_workers} cores",
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from larsnet.bands import Bands
 from larsnet.config import AUDIO_CHANNELS, LARSNET, LarsnetConfig
@@ -68,6 +69,20 @@ class LarsNet(nn.Module):
             rows = [self.config.stems.index(stem) for stem in wanted]
             return self.stem_masks(self.net("shared")(seen))[:, rows]
         return torch.cat([self.stem_masks(self.net(stem)(seen)) for stem in wanted], dim=1)
+
+
+def flops_of_nets(config: LarsnetConfig, n_frames: int) -> int:
+    """Floating-point operations of all nets on one example of ``n_frames`` frames.
+
+    Additions and multiplications of convolutions, as torch counts them; nothing is computed.
+    """
+    with torch.device("meta"):
+        nets = LarsNet(config).nets
+        magnitudes = torch.zeros(1, AUDIO_CHANNELS, config.unet.n_bins, n_frames)
+    with FlopCounterMode(display=False) as counter:
+        for net in nets.values():
+            net(magnitudes)
+    return int(counter.get_total_flops())
 
 
 def wiener_masks(masks: Tensor, magnitudes: Tensor, alpha: float) -> Tensor:

@@ -11,7 +11,7 @@ from small_larsnets import BANDED, TINY, bursts, plain_separation, wild_model
 from larsnet.bands import Bands, band_edges
 from larsnet.config import LARSNET, LARSNET_SMALL, LarsnetConfig, UnetConfig
 from larsnet.inference import Separator
-from larsnet.model import LarsNet, sharing_masks, wiener_masks
+from larsnet.model import LarsNet, flops_of_nets, sharing_masks, wiener_masks
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import STEMS
 
@@ -137,6 +137,17 @@ def test_one_shared_net_gives_all_stems() -> None:
     assert (stems[0] - stems[1]).abs().max() > 1e-3
     separator._fused = []
     torch.testing.assert_close(separator.separate(mixture), stems, rtol=0, atol=1e-6)
+
+
+def test_operations_are_those_of_the_convolutions_counted_by_hand() -> None:
+    """A first level sees 2 channels; each further one halves bins and frames."""
+    unet = UnetConfig(n_bins=8, n_frames=8, widths=(3, 4), dropouts=())
+    config = LarsnetConfig(n_bands=8, unet=unet)
+    taps, cells = unet.kernel_size**2, 8 * 16
+    down = cells // 4 * 2 * 3 * taps + cells // 16 * 3 * 4 * taps
+    up = cells // 16 * 4 * 3 * taps + cells // 4 * 6 * 2 * taps
+    mask = cells * 2 * 2 * 16
+    assert flops_of_nets(config, 16) == 5 * 2 * (down + up + mask)
 
 
 def test_masks_that_share_sum_to_one_and_wiener_masks_to_no_more() -> None:

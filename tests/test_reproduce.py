@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_builds import KIT, shortest, stemgmd, write_collection
+from small_builds import KIT, shortest, stemgmd, stemgmd_here, write_collection
 
 from benchmarks.reproduce import SIZES, Experiment, load_experiment, remember
 from larsnet.separation import default_weights
@@ -53,6 +53,19 @@ def test_the_plan_comes_first_and_a_dry_run_writes_nothing(
     for word in ("2 of 2 tracks to do", "GB", "min", "stemgmd build", "stemgmd bench run"):
         assert word in result.stdout
     assert not out.exists()
+
+
+def test_the_plan_says_how_long_training_takes(gmd: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trained.toml"
+    path.write_text(SMALL + 'weights = "larsnet-small"\n')
+    arguments = ["--config", path, "--gmd", gmd, "--out", tmp_path / "out", "--dry-run"]
+    result = stemgmd_here("reproduce", *arguments, "--workers", 2)
+    assert result.returncode == 0, result.stderr
+    (training,) = [line for line in result.stdout.splitlines() if ". training: " in line]
+    # the packaged weights' first run: 8,000 steps in 2.2 hours on two cores
+    assert training.endswith(
+        "8,000 steps, 105 h of audio rendered on the fly, about 2.2 h on 2 cores"
+    )
 
 
 def test_it_ends_with_a_leaderboard_and_goes_on_where_it_was(

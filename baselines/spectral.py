@@ -107,7 +107,9 @@ def istft(spectrum: Tensor, config: StftConfig, n_samples: int) -> Tensor:
         (..., n_samples) float.
     """
     flat = spectrum.reshape(-1, *spectrum.shape[-2:])
-    flat = functional.pad(flat, (0, 0, 0, config.n_fft // 2 + 1 - config.n_bins))
+    if not config.keep_nyquist:
+        # bins stay neighbours in memory, as :func:`stft` leaves them: torch.istft wants them so
+        flat = functional.pad(flat.mT, (0, 1)).mT
     waveform = torch.istft(
         flat,
         config.n_fft,

@@ -213,6 +213,7 @@ def test_metadata_has_a_row_per_track_with_gmds_columns_and_presence(
         pcm = pcm_of(built / manifest.track_folder(row), row, "flac")
         for piece in PIECES:
             assert (int(row[f"hits_{piece}"]) > 0) == bool(pcm[piece].any())
+            assert row[f"has_{piece}"] == str(int(pcm[piece].any()))
         for stem, pieces in PIECES_OF_STEM.items():
             assert row[f"has_{stem}"] == str(int(any(pcm[piece].any() for piece in pieces)))
 

@@ -77,6 +77,7 @@ def test_a_row_has_every_column_in_order_and_counts_by_piece_and_stem() -> None:
     assert [facts[f"hits_{piece}"] for piece in PIECES] == list("120034000")
     has = {name: facts[f"has_{name}"] for name in ("kick", "snare", "toms", "hihat", "cymbals")}
     assert has == {"kick": "1", "snare": "1", "toms": "1", "hihat": "1", "cymbals": "0"}
+    assert [facts[f"has_{piece}"] for piece in PIECES] == list("110011000")
     assert (facts["duration"], facts["duration_sec"]) == ("2.5", "1.000000")
     assert manifest.track_folder(facts) == "audio/drummer1/session1/kit-a"
 

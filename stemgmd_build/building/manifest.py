@@ -54,8 +54,9 @@ COLUMNS: Final = (
     "peak",
     "n_hits",
     *(f"hits_{piece}" for piece in PIECES),
-    *(f"has_{stem}" for stem in STEMS),
+    *(f"has_{name}" for name in dict.fromkeys((*STEMS, *PIECES))),
 )
+"""Of metadata.csv; kick and snare are stems and pieces at once."""
 
 
 _NUMBERS: Final = (
@@ -138,8 +139,8 @@ def metadata_row(
         "n_hits": str(sum(by_piece.values())),
     }
     row |= {f"hits_{piece}": str(count) for piece, count in by_piece.items()}
-    for stem, pieces in PIECES_OF_STEM.items():
-        row[f"has_{stem}"] = str(int(any(by_piece[piece] for piece in pieces)))
+    members = {**PIECES_OF_STEM, **{piece: (piece,) for piece in PIECES}}
+    row |= {f"has_{name}": str(int(any(by_piece[p] for p in m))) for name, m in members.items()}
     return row
 
 

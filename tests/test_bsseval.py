@@ -168,6 +168,20 @@ def test_a_prepared_reference_serves_many_estimates(drums: Floats) -> None:
     assert np.array_equal(np.stack(astuple(again)), np.stack(astuple(fresh)))
 
 
+def test_an_estimate_that_is_silent_throughout_scores_as_silent_stems_do(drums: Floats) -> None:
+    prepared = bsseval.prepare_reference(reference=drums, n_taps=64)
+    one_by_one = []
+    for i in range(len(drums)):
+        estimate = flawed_estimates(drums, seed=1)
+        estimate[i] = 0
+        one_by_one.append(
+            np.stack(astuple(bsseval.score_frames(prepared, estimate=estimate)))[:, i]
+        )
+    silence = bsseval.score_frames(prepared, estimate=np.zeros_like(drums))
+    expected = np.stack(one_by_one, axis=1)
+    np.testing.assert_allclose(np.stack(astuple(silence)), expected, rtol=0, atol=1e-9)
+
+
 def test_a_silent_estimate_scores_zero_sdr_and_no_sir(drums: Floats) -> None:
     estimate = flawed_estimates(drums, seed=1)
     estimate[0] = 0

@@ -24,7 +24,7 @@ from stemgmd_build.performances.collection import Collection
 SIZES: Final = Path(__file__).parent / "sizes"
 SHIPPED: Final = "shipped"
 
-# What a system and its scores cost on one core of the machine of leaderboard/run.json: 6,555
+# What a system and its scores cost on one core of a shared machine, measured once: 6,555
 # seconds of processor for ten systems on 160 clips of 6,512 seconds in all.
 _CPU_SEC_PER_AUDIO_SEC: Final = 6555 / 10 / 6512
 # What training does in a second on one core: the packaged weights' first run took 2.2 hours on two

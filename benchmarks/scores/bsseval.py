@@ -160,8 +160,7 @@ def score_frames(
     guess = guess[list(prepared.sounding)]
     if prepared.against == "each" and _silent(guess).any():
         raise ValueError("an estimate is silent: museval's definition has no score for it")
-    n_frame = min(frame_samples, guess.shape[-1])
-    projection = _filter_spectra(prepared, guess, n_frame) if guess.any() else None
+    projection = _filter_spectra(prepared, guess, min(frame_samples, guess.shape[-1]))
     columns = []
     for window in _frames(guess.shape[-1], frame_samples, hop_samples):
         values = _ratios(prepared.against, projection, reference[..., window], guess[..., window])
@@ -246,12 +245,9 @@ def _filter_spectra(prepared: PreparedReference, estimate: Floats, n_frame: int)
 
 
 def _ratios(
-    against: Against, projection: _FilterSpectra | None, reference: Floats, estimate: Floats
+    against: Against, projection: _FilterSpectra, reference: Floats, estimate: Floats
 ) -> Floats:
-    """SDR, ISR, SIR, SAR in dB of one frame: (4, stems). Without projections, of silence."""
-    signal = np.sum(reference**2, axis=(1, 2))
-    if projection is None:
-        return np.stack([decibels(signal, signal)] * 2 + [decibels(0 * signal, 0 * signal)] * 2)
+    """SDR, ISR, SIR, SAR in dB of one frame: (4, stems)."""
     true, guess = (spectra(x, projection.n_fft) for x in (reference, estimate))
     if against == "each":
         sources = np.broadcast_to(true, (len(true), *true.shape))
@@ -263,6 +259,7 @@ def _ratios(
     def energy(spectrum: Complex) -> Floats:
         return _parseval(spectrum, projection.n_fft)
 
+    signal = np.sum(reference**2, axis=(1, 2))
     pairs = (
         (signal, np.sum((reference - estimate) ** 2, axis=(1, 2))),
         (signal, energy(own - true)),

@@ -9,18 +9,24 @@ compared are the means over a band's bins.
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from baselines.spectral import stft
+from larsnet.device_player import DevicePlayer, Table, tabulate
 from larsnet.model import LarsNet
 from larsnet.segments import Plan, Player, Segments
 
 _PLANNED_AHEAD: Final = 4
+
+Plans = list[Plan] | Table
+"""Of one part of a batch: plans, or what an accelerator's player is told of them."""
 
 
 class Batch(NamedTuple):
@@ -32,6 +38,12 @@ class Batch(NamedTuple):
 
 def analyse(stems: Tensor, model: LarsNet) -> Batch:
     """Magnitudes of stems (batch, stems, 2, samples) and of their sum, on the nets' cells."""
+    if stems.device.type != "cpu":
+        parts = stft(stems, model.config.stft)
+        magnitudes = _magnitudes(torch.cat((parts, parts.sum(dim=1, keepdim=True)), dim=1))
+        if model.bands is not None:
+            magnitudes = model.bands.pool(magnitudes)
+        return Batch(magnitudes[:, -1], magnitudes[:, :-1])
     n_frames = stems.shape[-1] // model.config.hop_samples + 1
     shape = (*stems.shape[:-1], model.config.unet.n_bins, n_frames)
     targets = stems.new_zeros(shape)
@@ -67,8 +79,50 @@ def losses(masks: Tensor, batch: Batch, model: LarsNet) -> Tensor:
     return errors @ model.bands.widths / model.config.n_bins
 
 
-def planned(segments: Segments, parts: Iterable[Sequence[int]]) -> Iterator[list[Plan]]:
-    """The plans of each part, made in a thread of their own some parts ahead."""
+def planned(
+    segments: Segments, parts: Iterable[Sequence[int]], n_workers: int = 0
+) -> Iterator[Plans]:
+    """The plans of each part, made some parts ahead.
+
+    By a thread; or, for an accelerator, which would wait for it, by ``n_workers`` processes, as
+    tables.
+    """
+    if not n_workers:
+        return _planned_by_thread(segments, parts)
+    return iter(
+        DataLoader(
+            _Tables(segments, list(parts)),
+            batch_size=None,
+            num_workers=n_workers,
+            prefetch_factor=_PLANNED_AHEAD,
+            collate_fn=_as_it_is,
+            worker_init_fn=_leave_interrupts_to_the_parent,
+        )
+    )
+
+
+class _Tables(Dataset[Table]):
+    """A part of a batch at a time."""
+
+    def __init__(self, segments: Segments, parts: Sequence[Sequence[int]]) -> None:
+        self._segments, self._parts = segments, parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, number: int) -> Table:
+        return tabulate([self._segments.plan(index) for index in self._parts[number]])
+
+
+def _as_it_is(table: Any) -> Any:
+    return table
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _planned_by_thread(segments: Segments, parts: Iterable[Sequence[int]]) -> Iterator[list[Plan]]:
     ready: queue.Queue[list[Plan] | BaseException | None] = queue.Queue(_PLANNED_AHEAD)
     stopped = threading.Event()
 
@@ -100,7 +154,10 @@ def planned(segments: Segments, parts: Iterable[Sequence[int]]) -> Iterator[list
         stopped.set()
 
 
-def rendered(player: Player, plans: Sequence[Plan], n_samples: int, model: LarsNet) -> Batch:
-    """Plans as magnitudes, on the player's device."""
+def rendered(player: Player | DevicePlayer, plans: Plans, n_samples: int, model: LarsNet) -> Batch:
+    """Plans as magnitudes, on the player's device. A table needs a `DevicePlayer`."""
     with torch.no_grad():
+        if isinstance(player, DevicePlayer):
+            return analyse(player.play(plans, n_samples), model)
+        assert not isinstance(plans, Table)
         return analyse(player.play(plans, n_samples), model)

@@ -41,7 +41,7 @@ from stemgmd_build.rendering.render import CHOKE_DECAY, FIVE_ROWS, Strikes, sche
 from stemgmd_build.taxonomy import STEMS
 
 CHANNELS: Final = 2
-_GUARD_SAMPLES: Final = 2048  # resampling is periodic: what wraps around is cut off
+GUARD_SAMPLES: Final = 2048  # resampling is periodic: what wraps around is cut off
 _STEM_OF_PIECE: Final = np.array(FIVE_ROWS)
 
 
@@ -114,8 +114,8 @@ class Segments:
         drawn = draw(self._augment, kit=kit, n_kits=len(self._banks), seed=self._seed, index=index)
         lengths, hits = [], []
         for stem in range(len(STEMS)):
-            guard = _GUARD_SAMPLES if drawn.semitones[stem] else 0
-            n_plain = _guarded_length(self.n_samples) if guard else self.n_samples
+            guard = GUARD_SAMPLES if drawn.semitones[stem] else 0
+            n_plain = guarded_length(self.n_samples) if guard else self.n_samples
             n_stretched = stretched_length(n_plain, drawn.semitones[stem])
             voices = [k for k in (drawn.kits[stem], drawn.doubles[stem]) if k >= 0]
             lengths.append(n_stretched)
@@ -171,9 +171,9 @@ class Segments:
         return found
 
 
-def _guarded_length(n_samples: int) -> int:
+def guarded_length(n_samples: int) -> int:
     """Of a stem before it is cut, with guards on both sides: quick to FFT."""
-    return int(next_fast_len(n_samples + 2 * _GUARD_SAMPLES))
+    return int(next_fast_len(n_samples + 2 * GUARD_SAMPLES))
 
 
 def read_segments(
@@ -199,7 +199,8 @@ class Player:
     def __init__(self, banks: Sequence[Bank], device: torch.device) -> None:
         self._device = device
         # On a processor the samples stay where the banks are mapped; nothing writes to them.
-        self._samples = [_tensor(bank.samples).to(device) for bank in banks]
+        once = {id(bank): bank_tensor(bank.samples).to(device) for bank in banks}
+        self._samples = [once[id(bank)] for bank in banks]
         self._decay = torch.from_numpy(CHOKE_DECAY).to(device)
 
     def play(self, plans: Sequence[Plan], n_samples: int) -> Tensor:
@@ -217,8 +218,8 @@ class Player:
         if drawn.semitones[i]:
             stretched = stem.new_zeros(CHANNELS, plan.lengths[i])
             self._place(plan.hits[i], stretched, drawn.dampings_sec[i])
-            whole = resample(stretched, _guarded_length(n_samples))
-            stem.copy_(whole[:, _GUARD_SAMPLES : _GUARD_SAMPLES + n_samples])
+            whole = resample(stretched, guarded_length(n_samples))
+            stem.copy_(whole[:, GUARD_SAMPLES : GUARD_SAMPLES + n_samples])
         else:
             self._place(plan.hits[i], stem, drawn.dampings_sec[i])
         if drawn.equalizers_db[i]:
@@ -251,7 +252,8 @@ class Player:
                 stem[:, hit.at + plain : end].add_(damped, alpha=hit.gain)
 
 
-def _tensor(samples: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+def bank_tensor(samples: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+    """A bank's samples as they are mapped, without a copy; nobody may write to them."""
     import warnings
 
     with warnings.catch_warnings():

@@ -8,6 +8,7 @@ and is resumed goes through the very same losses.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -23,22 +24,25 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from larsnet.batches import Batch, losses, planned, rendered
+from larsnet.batches import Batch, Plans, losses, planned, rendered
 from larsnet.checkpoint import CheckpointInfo, load_checkpoint, load_exactly, read_info
+from larsnet.device_player import DevicePlayer, player_on
 from larsnet.distributed import Team, synchronize_batch_norm
 from larsnet.inference import is_out_of_memory
 from larsnet.model import LarsNet
 from larsnet.record import Record
 from larsnet.runs import Progress, resume, trainable
-from larsnet.segments import Plan, Player, Segments, read_segments
+from larsnet.segments import Player, Segments, read_segments
 from larsnet.training_config import TrainConfig
 from larsnet.validation import Held, Score, hold, load_banks, validate
+from larsnet.virtual_kits import with_virtual_kits
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.performances.gmd import find_collection
 
 LOG_EVERY: Final = 25
+_MOST_WORKERS: Final = 12
 
 
 class _Masks(nn.Module):
@@ -70,7 +74,7 @@ class _Run:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     segments: Segments
-    player: Player
+    player: Player | DevicePlayer
     held: Held
 
     def synchronize(self) -> float:
@@ -153,24 +157,37 @@ def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.sync_batch_norm and team.size > 1:
         synchronize_batch_norm(model)
-    optimizer = torch.optim.Adam(trainable(model).values(), lr=config.learning_rate)
     on_gpu = team.device.type == "cuda"
+    optimizer = torch.optim.Adam(
+        trainable(model).values(), lr=config.learning_rate, fused=on_gpu or None
+    )
+    torch.backends.cudnn.benchmark = on_gpu  # the same shapes all along: the fastest is looked for
     network: nn.Module = _Masks(model)
     if config.compile and on_gpu:
-        network.compile()
+        for net in model.nets.values():  # they are alike: what is compiled for one serves all
+            net.compile()
     if team.size > 1:
         network = DistributedDataParallel(network, device_ids=[team.device] if on_gpu else None)
     banks = load_banks(config.kits, collection)
+    voices = with_virtual_kits(banks, config.virtual_kits, config.virtual_share, config.seed)
     heard = read_segments(
-        collection, config.split, banks, config.n_samples, config.augment, config.seed, config.limit
+        collection,
+        config.split,
+        voices,
+        config.n_samples,
+        config.augment,
+        config.seed,
+        config.limit,
     )
     held = hold(config, collection, team.device, banks)
-    return _Run(config, team, model, network, optimizer, heard, Player(banks, team.device), held)
+    return _Run(
+        config, team, model, network, optimizer, heard, player_on(voices, team.device), held
+    )
 
 
 def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
     config, first = run.config, record.progress.step
-    parts = planned(run.segments, _parts(config, run.team, first))
+    parts = planned(run.segments, _parts(config, run.team, first), _n_workers(run.team))
     score: Score | None = None
     begin = time.monotonic()
     with tqdm(
@@ -187,7 +204,8 @@ def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
             if done % LOG_EVERY == 0 or ends:
                 bar.set_postfix_str(f"loss {record.flush():.4f}")
             if done % config.validate_every == 0 or ends:
-                score = validate(run.model, run.held, run.team)
+                with torch.compiler.set_stance("force_eager"):  # not worth compiling: few, longer
+                    score = validate(run.model, run.held, run.team)
                 record.validated(done, score)
                 if run.team.leads:
                     left_sec = (time.monotonic() - begin) / (done - first) * (config.steps - done)
@@ -203,6 +221,13 @@ def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
     return TrainResult(record.progress, score, record.data_share)
 
 
+def _n_workers(team: Team) -> int:
+    """Processes that plan: on a processor none, it is the nets' own cores that they would take."""
+    if team.device.type == "cpu":
+        return 0
+    return max(1, min(_MOST_WORKERS, (os.cpu_count() or 2) // team.size - 1))
+
+
 def _parts(config: TrainConfig, team: Team, first: int) -> Iterator[range]:
     """Indices of the examples of this process, part by part, from step ``first`` on."""
     n_part = config.batch // config.accumulate
@@ -213,7 +238,7 @@ def _parts(config: TrainConfig, team: Team, first: int) -> Iterator[range]:
             yield range(start, start + n_own)
 
 
-def _step(run: _Run, step: int, parts: Iterator[list[Plan]], record: Record) -> None:
+def _step(run: _Run, step: int, parts: Iterator[Plans], record: Record) -> None:
     """One step of the optimizer."""
     config, team = run.config, run.team
     torch.manual_seed((config.seed << 40) + step * team.size + team.rank)  # for dropout

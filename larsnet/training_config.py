@@ -35,6 +35,9 @@ class TrainConfig:
         precision: of the nets' arithmetic; weights stay in float32.
         sync_batch_norm: batch statistics over all devices rather than each one's own.
         split, limit, kits: which performances on which kits.
+        virtual_kits: how many kits that nobody recorded are heard besides
+            (:mod:`larsnet.virtual_kits`), drawn anew from ``seed``.
+        virtual_share: how many of the voices they play.
         init_sha256: hash of the checkpoint that the run starts from (`stemgmd train --init`), None
             for a random start.
         validation_kits: those to validate on; default: ``kits``. With a family that ``kits`` leave
@@ -57,6 +60,8 @@ class TrainConfig:
     limit: int | None = None
     kits: tuple[str, ...] = ("train",)
     validation_kits: tuple[str, ...] | None = None
+    virtual_kits: int = 0
+    virtual_share: float = 0.5
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 42
     validate_every: int = 1000
@@ -76,6 +81,10 @@ class TrainConfig:
         for name in (*counts, "checkpoint_every", "validation_segments"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a whole number above 0")
+        if not isinstance(self.virtual_kits, int) or not 0 <= self.virtual_kits <= 10_000:
+            raise ValueError("virtual_kits must be a whole number from 0 to 10,000")
+        if not 0 < self.virtual_share < 1:
+            raise ValueError("virtual_share must be between 0 and 1")
         if self.n_frames % 2**self.model.unet.depth:
             raise ValueError(f"n_frames must be a multiple of {2**self.model.unet.depth}")
         if self.batch % self.accumulate:

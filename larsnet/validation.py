@@ -16,6 +16,7 @@ from torch import Tensor
 
 from baselines.spectral import istft, stft
 from larsnet.batches import analyse, losses
+from larsnet.device_player import DevicePlayer, player_on
 from larsnet.distributed import Team
 from larsnet.model import LarsNet
 from larsnet.segments import Plan, Player, read_segments
@@ -45,7 +46,7 @@ class Held:
     """What a run is validated on: plans, and the kits that play them."""
 
     plans: tuple[Plan, ...]
-    player: Player
+    player: Player | DevicePlayer
     n_samples: int
 
 
@@ -80,7 +81,7 @@ def hold(
     n_samples = (config.model.unet.n_frames - 1) * config.model.hop_samples
     segments = read_segments(collection, "validation", banks, n_samples, None, _SEED, config.limit)
     plans = tuple(segments.plan(index) for index in range(config.validation_segments))
-    return Held(plans, Player(banks, device), n_samples)
+    return Held(plans, player_on(banks, device), n_samples)
 
 
 @torch.no_grad()

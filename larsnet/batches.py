@@ -154,10 +154,20 @@ def _planned_by_thread(segments: Segments, parts: Iterable[Sequence[int]]) -> It
         stopped.set()
 
 
-def rendered(player: Player | DevicePlayer, plans: Plans, n_samples: int, model: LarsNet) -> Batch:
-    """Plans as magnitudes, on the player's device. A table needs a `DevicePlayer`."""
-    with torch.no_grad():
-        if isinstance(player, DevicePlayer):
-            return analyse(player.play(plans, n_samples), model)
-        assert not isinstance(plans, Table)
-        return analyse(player.play(plans, n_samples), model)
+def played(player: Player | DevicePlayer, plans: Plans, n_samples: int) -> Tensor:
+    """Stems (batch, stems, 2, n_samples). A table needs a `DevicePlayer`."""
+    if isinstance(player, DevicePlayer):
+        return player.play(plans, n_samples)
+    assert not isinstance(plans, Table)
+    return player.play(plans, n_samples)
+
+
+def mixed_anew(stems: Tensor, seed: int) -> Tensor:
+    """Stems (batch, stems, 2, samples), each from another example than before: new mixtures.
+
+    ``seed`` decides which.
+    """
+    n_batch, n_stems = stems.shape[:2]
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(n_batch, generator=generator) for _ in range(n_stems)]
+    return stems[torch.stack(orders, dim=1).to(stems.device), torch.arange(n_stems)]

@@ -101,8 +101,8 @@ class DevicePlayer:
     def play(self, plans: Sequence[Plan] | Table, n_samples: int) -> Tensor:
         """Stems (batch, stems, 2, n_samples) of some plans."""
         table = plans if isinstance(plans, Table) else tabulate(plans)
-        placed = self._place(table)  # (slots, longest, 2)
-        stems = placed[:, :n_samples].transpose(1, 2).contiguous()
+        placed = self._place(table).transpose(1, 2).contiguous()  # (slots, 2, longest)
+        stems = placed[..., :n_samples].clone()
         shifted = np.flatnonzero(table.shifted)
         if len(shifted):
             stems[self._put(shifted)] = self._resampled(placed, table.lengths, shifted, n_samples)
@@ -172,14 +172,17 @@ class DevicePlayer:
         )
         for row, slot in zip(spectra, slots.tolist(), strict=True):
             n_given = int(lengths[slot])
-            found = torch.fft.rfft(placed[slot, :n_given].T)[:, : row.shape[-1]]
+            found = torch.fft.rfft(placed[slot, :, :n_given])[:, : row.shape[-1]]
             row[:, : found.shape[-1]] = found * (n_plain / n_given)
         whole = torch.fft.irfft(spectra, n_plain)
         cut: Tensor = whole[..., GUARD_SAMPLES : GUARD_SAMPLES + n_samples]
         return cut
 
     def _put(self, values: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+        given = torch.from_numpy(np.ascontiguousarray(values))
+        if self._device.type == "cuda":  # from pinned memory the copy waits for nothing
+            given = given.pin_memory()
+        return given.to(self._device, non_blocking=True)
 
 
 def _equalized(stems: Tensor, gains_db: Tensor) -> Tensor:

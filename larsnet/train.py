@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from larsnet.batches import Batch, Plans, losses, planned, rendered
+from larsnet.batches import Batch, Plans, analyse, losses, mixed_anew, planned, played
 from larsnet.checkpoint import CheckpointInfo, load_checkpoint, load_exactly, read_info
 from larsnet.device_player import DevicePlayer, player_on
 from larsnet.distributed import Team, synchronize_batch_norm
@@ -76,6 +76,7 @@ class _Run:
     segments: Segments
     player: Player | DevicePlayer
     held: Held
+    played: dict[int, Tensor] = field(default_factory=dict)  # the stems of each part of a batch
 
     def synchronize(self) -> float:
         """Wait for the device; the time then."""
@@ -232,9 +233,9 @@ def _parts(config: TrainConfig, team: Team, first: int) -> Iterator[range]:
     """Indices of the examples of this process, part by part, from step ``first`` on."""
     n_part = config.batch // config.accumulate
     n_own = n_part // team.size
-    for step in range(first, config.steps):
+    for batch in range(first // config.uses, -(-config.steps // config.uses)):
         for part in range(config.accumulate):
-            start = step * config.batch + part * n_part + team.rank * n_own
+            start = batch * config.batch + part * n_part + team.rank * n_own
             yield range(start, start + n_own)
 
 
@@ -253,7 +254,7 @@ def _step(run: _Run, step: int, parts: Iterator[Plans], record: Record) -> None:
     data_sec, begin = 0.0, run.synchronize() if is_timed else 0.0
     for part in range(config.accumulate):
         asked = time.perf_counter()
-        batch = rendered(run.player, next(parts), config.n_samples, run.model)
+        batch = _batch(run, step, part, parts)
         if is_timed:
             data_sec += run.synchronize() - asked
         with _gradients_stay_here(run.network, part + 1 < config.accumulate):
@@ -264,6 +265,19 @@ def _step(run: _Run, step: int, parts: Iterator[Plans], record: Record) -> None:
     if is_timed:
         record.timed(data_sec, run.synchronize() - begin)
     record.add(step + 1, rate, total)
+
+
+@torch.no_grad()
+def _batch(run: _Run, step: int, part: int, parts: Iterator[Plans]) -> Batch:
+    """A part of a step's batch: played, or the last one's stems once more, in other mixtures."""
+    again = step % run.config.uses
+    if not again or part not in run.played:
+        run.played[part] = played(run.player, next(parts), run.config.n_samples)
+    stems = run.played[part]
+    if again:
+        place = (step * run.config.accumulate + part) * run.team.size + run.team.rank
+        stems = mixed_anew(stems, (run.config.seed << 40) + place)
+    return analyse(stems, run.model)
 
 
 def _losses(run: _Run, batch: Batch) -> Tensor:

@@ -29,6 +29,8 @@ class TrainConfig:
         steps: optimizer steps of the whole run.
         batch: examples a step; each of ``n_frames`` frames.
         accumulate: parts that a device works its share of a batch off in.
+        uses: steps that the stems of a batch serve: once as they were played, then each time with
+            the stems of different examples mixed. Rendering is what it saves.
         learning_rate: Adam's, reached after ``warmup_steps`` and falling linearly to nothing over
             the last ``decay_steps``.
         stem_weights: factor of each stem's loss; it matters only where nets share parameters.
@@ -48,6 +50,7 @@ class TrainConfig:
     steps: int
     batch: int = 24
     accumulate: int = 1
+    uses: int = 1
     n_frames: int = 512
     learning_rate: float = 1e-4
     warmup_steps: int = 0
@@ -77,7 +80,7 @@ class TrainConfig:
         _check_kits("kits", self.kits)
         if self.validation_kits is not None:
             _check_kits("validation_kits", self.validation_kits)
-        counts = ("steps", "batch", "accumulate", "n_frames", "validate_every")
+        counts = ("steps", "batch", "accumulate", "uses", "n_frames", "validate_every")
         for name in (*counts, "checkpoint_every", "validation_segments"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a whole number above 0")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from small_larsnets import BANDED, TINY
 
 from baselines.spectral import stft
-from larsnet.batches import Batch, analyse, losses, planned
+from larsnet.augment import AugmentConfig
+from larsnet.batches import Batch, Plans, analyse, losses, mixed_anew, planned
 from larsnet.config import LarsnetConfig
+from larsnet.device_player import Table, tabulate
 from larsnet.model import LarsNet
-from larsnet.segments import Plan, Segments
+from larsnet.segments import Segments
+from larsnet.virtual_kits import virtual_bank
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.rendering.render import strikes_of
 
 
 @pytest.mark.parametrize("config", [TINY, BANDED])
@@ -69,7 +75,28 @@ def test_parts_come_planned_in_their_order() -> None:
 
 
 def test_a_plan_that_fails_fails_the_run() -> None:
-    ready: Iterator[Sequence[Plan]] = planned(_numbers(), [range(2), range(12, 14)])
+    ready: Iterator[Plans] = planned(_numbers(), [range(2), range(12, 14)])
     next(ready)
     with pytest.raises(RuntimeError, match="no such plan"):
         next(ready)
+
+
+def test_stems_are_mixed_anew_with_those_of_other_examples() -> None:
+    stems = torch.arange(6 * 5).reshape(6, 5, 1, 1).expand(-1, -1, 2, 3).float()
+    mixed = mixed_anew(stems, seed=3)
+    assert torch.equal(mixed.sort(dim=0).values, stems)
+    assert (
+        len({tuple(row) for row in mixed[..., 0, 0].div(5, rounding_mode="floor").T.tolist()}) > 1
+    )
+    assert torch.equal(mixed, mixed_anew(stems, seed=3))
+    assert not torch.equal(mixed, mixed_anew(stems, seed=4))
+
+
+def test_processes_plan_the_same_parts_as_tables(builtin_collection: Collection) -> None:
+    strikes = [strikes_of(builtin_collection.read_score(builtin_collection.performances[0]))]
+    data = Segments(strikes, [virtual_bank(0)], 20_000, augment=AugmentConfig(), seed=1)
+    parts = [range(2), range(2, 5), range(5, 6)]
+    for part, table in zip(parts, planned(data, parts, n_workers=2), strict=True):
+        assert isinstance(table, Table)
+        expected = tabulate([data.plan(index) for index in part])
+        np.testing.assert_equal(table._asdict(), expected._asdict())

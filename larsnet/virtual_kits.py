@@ -36,6 +36,10 @@ from stemgmd_build.taxonomy import (
 
 Signal = NDArray[np.float64]
 
+_BLOCK: Final = 512
+_DIED_AWAY: Final = 12.0
+"""Time constants after which noise is not computed any more: it has fallen by 104 dB."""
+
 _MODES: Final = np.array([1.0, 1.594, 2.136, 2.296, 2.653, 2.918, 3.156, 3.501])
 """Frequencies of an ideal membrane, to that of the lowest."""
 
@@ -202,10 +206,8 @@ class _Metal:
         """A stroke that dies away in ``decay_sec``; a stick's ping beside it."""
         rng, time = self._rng, _time(min(7 * decay_sec, 6.0))
         decays = decay_sec * (self._partials_hz / 4000) ** -self._tilt
-        tone = np.zeros_like(time)
-        for frequency, weight, decay in zip(self._partials_hz, self._weights, decays, strict=True):
-            swing = np.sin(2 * np.pi * frequency * time + rng.uniform(0, 2 * np.pi))
-            tone += weight * np.exp(-time / decay) * swing
+        phases = rng.uniform(0, 2 * np.pi, len(decays))
+        tone = _partials(self._partials_hz, decays, self._weights, phases, len(time))
         wash = _noise(rng, len(time), decay_sec, low=self._noise_low, tilt=self._tilt)
         stick = _noise(rng, len(time), rng.uniform(0.002, 0.01), low=2000)
         ping_hz = rng.uniform(900, 5000)
@@ -224,21 +226,41 @@ def _noise(
     tilt: float = 0.2,
 ) -> Signal:
     """Noise that dies away, each band at its own pace: peak 1, (n_samples,)."""
-    n_fft = next_fast_len(n_samples, real=True)
+    white = rng.standard_normal(n_samples)
+    n_bands = len(_EDGES_HZ) - 1
+    centres_hz = (_EDGES_HZ[:-1] + _EDGES_HZ[1:]) / 2
+    drawn = np.array([(rng.uniform(0.7, 1.4), _db(rng, -9, 3)) for _ in range(n_bands)])
+    paces_sec = decay_sec * drawn[:, 0] * (centres_hz / 3000) ** -tilt
+    n_heard = min(n_samples, round(_DIED_AWAY * paces_sec.max() * SAMPLE_RATE) + 1)
+    n_fft = next_fast_len(n_heard, real=True)
     frequencies = rfftfreq(n_fft, 1 / SAMPLE_RATE)
-    with np.errstate(divide="ignore"):
-        slopes = 1 / (1 + (low / np.maximum(frequencies, 1e-3)) ** 4)
-        slopes /= 1 + (frequencies / high) ** 4
-    spectrum = rfft(rng.standard_normal(n_samples), n_fft) * slopes
-    time = np.arange(n_samples) / SAMPLE_RATE
+    slopes = 1 / (1 + (low / np.maximum(frequencies, 1e-3)) ** 4)
+    slopes /= 1 + (frequencies / high) ** 4
+    spectrum = rfft(white[:n_heard], n_fft) * slopes
+    time = np.arange(n_heard) / SAMPLE_RATE
     noise = np.zeros(n_samples)
-    for bottom, top in pairwise(_EDGES_HZ):
+    for (bottom, top), pace_sec, gain in zip(
+        pairwise(_EDGES_HZ), paces_sec, drawn[:, 1], strict=True
+    ):
         inside = (frequencies >= bottom) & (frequencies < top)
-        centre = (bottom + top) / 2
-        pace = decay_sec * rng.uniform(0.7, 1.4) * (centre / 3000) ** -tilt
-        band = irfft(np.where(inside, spectrum, 0), n_fft)[:n_samples]
-        noise += _db(rng, -9, 3) * band * np.exp(-time / pace)
+        band = irfft(np.where(inside, spectrum, 0), n_fft)[:n_heard]
+        noise[:n_heard] += gain * band * np.exp(-time / pace_sec)
     return _unit(noise)
+
+
+def _partials(
+    partials_hz: Signal, decays_sec: Signal, weights: Signal, phases: Signal, n_samples: int
+) -> Signal:
+    """A sum of sines that die away, (n_samples,) of (partials,): as one product of two matrices.
+
+    A sine at sample ``_BLOCK * b + k`` is a complex exponential in b times one in k.
+    """
+    rates = (-1 / decays_sec + 2j * np.pi * partials_hz) / SAMPLE_RATE
+    within = np.exp(rates[:, None] * np.arange(_BLOCK))
+    starts = np.arange(0, n_samples, _BLOCK)
+    between = weights * np.exp(1j * phases + rates * starts[:, None])
+    tone: Signal = (between @ within).imag.ravel()[:n_samples]
+    return tone
 
 
 def _colour(rng: np.random.Generator) -> Signal:

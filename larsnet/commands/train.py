@@ -33,7 +33,9 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "config", help="larsnet, larsnet-small, larsnet-small-varied, smoke, or a TOML file"
+        "config",
+        help="larsnet, larsnet-medium, larsnet-small, larsnet-small-varied, larsnet-small-virtual, "
+        "smoke, or a TOML file",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: runs/<name of the configuration>"

@@ -5,8 +5,8 @@ kit draws its own drums from wide ranges: heads as sums of the modes of an ideal
 the zeros of Bessel functions; Fletcher and Rossing, The Physics of Musical Instruments, chapter 3)
 with a pitch that falls after the stroke, wires and breath as noise in bands that die away each at
 its own pace, metal as many inharmonic partials. Shells, microphones and rooms are a random
-equalizer and a random reverberation. They do not sound like a good drum kit; they share with all
-drums what tells a kick from a tom and a hi-hat from a cymbal, and little else.
+equalizer and a random reverberation. They need not sound good: what they share with all drums is
+what tells a kick from a tom and a hi-hat from a cymbal, and little else.
 
 Virtual kits are for training alone: none is in the catalogue, none is scored on.
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
 from stemgmd_build.kits.kit import Kit
-from stemgmd_build.rendering.bank import FLOOR_DB, TAIL_DB, Bank, Shot
+from stemgmd_build.rendering.bank import FLOOR_DB, Bank, Shot, last_above, tail_of
 from stemgmd_build.taxonomy import (
     ARTICULATIONS,
     PIECE_OF_ARTICULATION,
@@ -84,7 +84,7 @@ def virtual_bank(seed: int) -> Bank:
                 shot_of[row, velocities] = len(shots)
                 gain_of[row, velocities] = (velocities / 127) ** exponent
             start = shots[-1].start + shots[-1].n_samples if shots else 0
-            shots.append(_described(shot, start))
+            shots.append(Shot(start, shot.shape[1], *tail_of(shot)))
             chunks.append(shot)
             lowest = loudest + 1
     kit = Kit(f"virtual-{seed}", f"Virtual kit {seed}", "samples", "", "", {}, family="virtual")
@@ -317,14 +317,8 @@ def _in_a_room(stereo: Signal, room: Signal) -> Signal:
 def _trimmed(stereo: Signal) -> NDArray[np.float32]:
     """Until it stays below -90 dB of its peak."""
     level = np.abs(stereo).max(axis=0)
-    last = int(np.flatnonzero(level >= level.max() * 10 ** (FLOOR_DB / 20))[-1])
-    return stereo[:, : last + 1].astype(np.float32)
-
-
-def _described(shot: NDArray[np.float32], start: int) -> Shot:
-    level = np.abs(shot).max(axis=0)
-    tail = int(np.flatnonzero(level >= level.max() * 10 ** (TAIL_DB / 20))[-1]) + 1
-    return Shot(start, shot.shape[1], tail, float(level.max()))
+    n_samples = last_above(level, level.max() * 10 ** (FLOOR_DB / 20))
+    return stereo[:, :n_samples].astype(np.float32)
 
 
 def _time(duration_sec: float) -> Signal:

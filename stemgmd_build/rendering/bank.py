@@ -222,7 +222,7 @@ def make_bank(kit: Kit, digest: str) -> None:
             for velocity in layers.loudest:
                 shot = ring(strike(sound, velocity, _LONGEST_SAMPLES), kit, sound)
                 start = shots[-1].start + shots[-1].n_samples if shots else 0
-                shots.append(Shot(start, shot.shape[1], *_tail(shot)))
+                shots.append(Shot(start, shot.shape[1], *tail_of(shot)))
                 chunks.append(shot)
             sounds[name] = {"shot_of": [first + i for i in layers.of_velocity], "gain_of": gains}
     index = {"shots": [*map(asdict, shots)], "sounds": sounds}
@@ -309,20 +309,21 @@ def ring(shot: NDArray[np.float32], kit: Kit, sound: Sound) -> NDArray[np.float3
         raise UserError(f"{where} gives samples that are not finite numbers")
     if peak < 1e-6:
         raise UserError(f"{where} is silent; correct the kit's map")
-    n_samples = _last_above(level, peak * 10 ** (FLOOR_DB / 20))
+    n_samples = last_above(level, peak * 10 ** (FLOOR_DB / 20))
     if n_samples >= _LONGEST_SAMPLES:
         raise UserError(f"{where} still rings after {_LONGEST_SAMPLES // SAMPLE_RATE} s: no drum")
     return shot[:, :n_samples]
 
 
-def _tail(shot: NDArray[np.float32]) -> tuple[int, float]:
-    """(samples until the shot stays below -60 dB of its peak, peak)."""
+def tail_of(shot: NDArray[np.float32]) -> tuple[int, float]:
+    """(samples until the shot (2, n_samples) stays below -60 dB of its peak, peak)."""
     level = np.abs(shot).max(axis=0)
     peak = float(level.max())
-    return _last_above(level, peak * 10 ** (TAIL_DB / 20)), peak
+    return last_above(level, peak * 10 ** (TAIL_DB / 20)), peak
 
 
-def _last_above(level: NDArray[np.float32], threshold: float) -> int:
+def last_above(level: NDArray[np.floating], threshold: float) -> int:
+    """Samples until a level (n_samples,) stays below a threshold that it reaches."""
     return int(np.flatnonzero(level >= threshold)[-1]) + 1
 
 

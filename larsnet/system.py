@@ -129,4 +129,6 @@ def _trained_on(runs: Sequence[tuple[TrainConfig, int]], n_kits: int) -> str:
     samples = sum(step * config.batch * config.n_samples for config, step in runs)
     hours = samples / SAMPLE_RATE / 3600
     splits = " and ".join(dict.fromkeys(config.split for config, _ in reversed(runs)))
-    return f"GMD's {splits} split on {n_kits} kits, {steps:,} steps, {hours:,.0f} h of audio"
+    n_virtual = sum(config.virtual_kits for config, _ in runs)
+    kits = f"{n_kits} kits" + (f" and {n_virtual} virtual ones" if n_virtual else "")
+    return f"GMD's {splits} split on {kits}, {steps:,} steps, {hours:,.0f} h of audio"

@@ -157,6 +157,19 @@ def test_a_run_can_be_extended(config: Path, gmd: Path, whole: Path, tmp_path: P
     assert losses(out) == losses(whole)
 
 
+def test_stems_that_serve_several_steps_serve_them_after_a_stop_too(
+    config: Path, gmd: Path, tmp_path: Path
+) -> None:
+    """Stopped between two steps of the same stems; a virtual kit plays along."""
+    path, whole, out = tmp_path / "uses.toml", tmp_path / "whole", tmp_path / "run"
+    path.write_text(f"uses = 3\nvirtual_kits = 1\n{config.read_text()}")
+    assert train(*arguments(path, gmd, whole, "--steps", 6)) == 0
+    assert train(*arguments(path, gmd, out, "--steps", 2)) == 0
+    assert train(*arguments(path, gmd, out, "--steps", 6)) == 0
+    assert losses(out) == losses(whole)
+    assert len({loss for loss, *_ in losses(whole).values()}) == 6, "the mixtures are others"
+
+
 def test_a_run_goes_on_where_a_setting_has_come_to_be_since(
     config: Path, gmd: Path, whole: Path, tmp_path: Path
 ) -> None:

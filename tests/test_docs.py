@@ -129,7 +129,7 @@ def parse_module(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPa
 
 
 # Half a minute and more of processor each; their blocks are parsed in any case.
-SLOW = ("tutorial", "score", "system", "render")
+SLOW = ("tutorial", "score", "system", "render", "train")
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)

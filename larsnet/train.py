@@ -45,7 +45,7 @@ LOG_EVERY: Final = 25
 _MOST_WORKERS: Final = 12
 
 
-class _Masks(nn.Module):
+class Masks(nn.Module):
     """All nets' masks on their own cells, as one forward pass for DistributedDataParallel."""
 
     def __init__(self, model: LarsNet) -> None:
@@ -163,7 +163,7 @@ def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:
         trainable(model).values(), lr=config.learning_rate, fused=on_gpu or None
     )
     torch.backends.cudnn.benchmark = on_gpu  # the same shapes all along: the fastest is looked for
-    network: nn.Module = _Masks(model)
+    network: nn.Module = Masks(model)
     if config.compile and on_gpu:
         for net in model.nets.values():  # they are alike: what is compiled for one serves all
             net.compile()

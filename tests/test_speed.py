@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from small_builds import KIT, shortest
 
-from benchmarks.speed import dataset, whole
+from benchmarks.speed import accelerator, dataset, whole
 from stemgmd_build.kits.catalogue import select_kits
 from stemgmd_build.performances.collection import Collection
 
@@ -32,3 +35,41 @@ def test_a_part_of_the_dataset_is_scaled_to_the_whole(builtin_collection: Collec
     assert figures["kits"] == [KIT]
     assert figures["performances"].startswith("builtin, 2 of 4")
     assert "all of GMD on 1 kits" in whole._text(figures)
+
+
+CONFIG = f"""
+steps = 1
+batch = 2
+n_frames = 16
+kits = ["{KIT}"]
+virtual_kits = 1
+[model]
+n_bands = 64
+[model.unet]
+n_bins = 64
+n_frames = 16
+widths = [4, 6]
+dropouts = []
+"""
+
+
+def test_an_accelerator_is_measured_beside_the_processor(
+    builtin_collection: Collection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a processor in its place, which differs from itself by rounding."""
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG)
+    arguments = ["--device", "cpu", "--config", str(config), "--rounds", "1", "--workers", "1"]
+    more = ["--seconds", "2", "--small", "--gmd", str(builtin_collection.root)]
+    monkeypatch.setattr(sys, "argv", ["accelerator", *arguments, *more])
+    assert accelerator.main() == 0
+    said = capsys.readouterr().out
+    assert len(re.findall(r"^ *[0-9.]+  ms: ", said, re.MULTILINE)) == 4
+    differences = re.findall(r"^([0-9.e+-]+)  largest difference", said, re.MULTILINE)
+    assert [float(one) < 1e-4 for one in differences] == [True, True]
+    monkeypatch.setattr(sys, "argv", ["accelerator", "--device", "cuda:99"])
+    assert accelerator.main() == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,166 @@
+"""LarsNet on an accelerator: ``python -m benchmarks.speed.accelerator --device cuda``.
+
+Training: how long a batch is planned, played and analysed, and how long the nets take for a step
+on it, each alone and after warming up; how far what is played there is from what a processor plays.
+Separation: the real-time ratio of the paper's nets (random weights) and of the packaged ones, and
+how far the packaged ones' stems are from a processor's. Every figure is a median; the batches are
+those of the configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+import torch
+
+from benchmarks.speed.larsnet import make_mixture, make_model
+from benchmarks.timing import device_name, measure_speed
+from larsnet.batches import Batch, Plans, analyse, losses, planned
+from larsnet.config import LARSNET
+from larsnet.device_player import DevicePlayer, tabulate
+from larsnet.inference import Separator, usable_device
+from larsnet.model import LarsNet
+from larsnet.segments import Player, read_segments
+from larsnet.separation import load_weights
+from larsnet.train import Masks
+from larsnet.training_config import TrainConfig, load_config
+from larsnet.validation import load_banks
+from larsnet.virtual_kits import with_virtual_kits
+from stemgmd_build.errors import UserError
+from stemgmd_build.performances.gmd import find_collection
+
+_N_TABLES = 8
+"""Different batches to take turns, so that no cache holds what is played."""
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="LarsNet's training and separation on a device")
+    parser.add_argument("--device", default="cuda", help="such as cuda (default) or cpu")
+    parser.add_argument("--config", default="larsnet-medium", help="of a run: a name or a file")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=8, help="processes that plan")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of audio to separate")
+    parser.add_argument("--small", action="store_true", help="leave the paper's nets out")
+    parser.add_argument("--gmd", type=Path, help="the Groove MIDI Dataset")
+    options = parser.parse_args()
+    try:
+        device = usable_device(options.device)
+        print(f"{device_name(options.device)}, torch {torch.__version__}")
+        config = load_config(options.config)
+        _training(config, device, options.rounds, options.workers, options.gmd)
+        if not options.small:
+            seconds = _step_seconds(load_config("larsnet"), device, options.rounds)
+            _say("a step of the paper's nets, 24 segments of 11.9 s", seconds)
+        _separation(device, options.seconds, options.rounds, paper=not options.small)
+    except UserError as error:
+        print(f"benchmarks.speed.accelerator: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _training(
+    config: TrainConfig, device: torch.device, rounds: int, n_workers: int, gmd: Path | None
+) -> None:
+    collection = find_collection(gmd)
+    voices = with_virtual_kits(
+        load_banks(config.kits, collection), config.virtual_kits, config.virtual_share, config.seed
+    )
+    data = read_segments(
+        collection, config.split, voices, config.n_samples, config.augment, config.seed
+    )
+    n_batches = max(_N_TABLES, 2 * rounds)
+    parts = [range(i * config.batch, (i + 1) * config.batch) for i in range(n_batches)]
+    begin = time.perf_counter()
+    tables: list[Plans] = []
+    for table in planned(data, parts, n_workers):
+        if not tables:  # the processes have started
+            begin = time.perf_counter()
+        tables.append(table)
+    _say(f"planning a batch, {n_workers} processes", (time.perf_counter() - begin) / n_batches)
+    player = DevicePlayer(voices, device)
+    dry = replace(config.augment, reverb=0.0)  # a room's noise is the device's own
+    plain = read_segments(collection, config.split, voices, config.n_samples, dry, config.seed)
+    plans = [plain.plan(index) for index in range(4)]
+    here = Player(voices, torch.device("cpu")).play(plans, config.n_samples)
+    there = player.play(tabulate(plans), config.n_samples).cpu()
+    print(f"{float((here - there).abs().max()):.1e}  largest difference to a processor's stems")
+    turns = cycle(tables[:_N_TABLES])
+
+    def play() -> torch.Tensor:
+        table = next(turns)
+        assert not isinstance(table, list)
+        return player.play(table, config.n_samples)
+
+    _say(f"playing a batch of {config.batch}", _seconds(play, device, rounds))
+    model, stems = LarsNet(config.model).to(device), play()
+    _say("analysing it", _seconds(lambda: analyse(stems, model), device, rounds))
+    _say("a step of the nets on it", _step_seconds(config, device, rounds))
+
+
+def _step_seconds(config: TrainConfig, device: torch.device, rounds: int) -> float:
+    """One step of the optimizer on noise that lies there already."""
+    torch.backends.cudnn.benchmark = True
+    model = LarsNet(config.model).to(device).train()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = Masks(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    cells = (2, config.model.unet.n_bins, config.n_frames)
+    stems = torch.rand(config.batch, len(config.model.stems), *cells, device=device)
+    batch = Batch(stems.sum(dim=1), stems)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        bf16 = config.precision == "bfloat16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            masks = network(batch.mixture)
+        torch.autograd.backward(losses(masks, batch, model).sum())
+        optimizer.step()
+
+    return _seconds(step, device, rounds)
+
+
+def _separation(device: torch.device, seconds: float, rounds: int, *, paper: bool) -> None:
+    mixture = make_mixture(seconds)
+    packaged = load_weights()
+    models = {"the packaged nets": packaged}
+    if paper:
+        models["the paper's nets"] = make_model(LARSNET)
+    for name, model in models.items():
+        separator = Separator(model, device=device)
+        speed = measure_speed(
+            separator.separate, mixture.to(device), device=str(device), n_runs=rounds
+        )
+        memory = speed.peak_device_memory_bytes
+        held = "" if memory is None else f", {memory / 1e9:.1f} GB"
+        print(f"{speed.real_time_ratio:7.0f}  times real time: {name}{held}")
+    there = Separator(packaged, device=device).separate(mixture.to(device)).cpu()
+    here = Separator(packaged, device="cpu").separate(mixture)
+    print(f"{float((here - there).abs().max()):.1e}  largest difference to a processor's")
+
+
+def _seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """The median of some rounds, after two that do not count."""
+    found = []
+    for _ in range(rounds + 2):
+        begin = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - begin)
+    return statistics.median(found[2:])
+
+
+def _say(what: str, seconds: float) -> None:
+    print(f"{1000 * seconds:7.1f}  ms: {what}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

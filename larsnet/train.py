@@ -271,9 +271,12 @@ def _step(run: _Run, step: int, parts: Iterator[Plans], record: Record) -> None:
 def _batch(run: _Run, step: int, part: int, parts: Iterator[Plans]) -> Batch:
     """A part of a step's batch: played, or the last one's stems once more, in other mixtures."""
     again = step % run.config.uses
-    if not again or part not in run.played:
-        run.played[part] = played(run.player, next(parts), run.config.n_samples)
-    stems = run.played[part]
+    if again and part in run.played:
+        stems = run.played[part]
+    else:
+        stems = played(run.player, next(parts), run.config.n_samples)
+    if run.config.uses > 1:
+        run.played[part] = stems
     if again:
         place = (step * run.config.accumulate + part) * run.team.size + run.team.rank
         stems = mixed_anew(stems, (run.config.seed << 40) + place)

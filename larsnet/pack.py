@@ -4,6 +4,11 @@
 
 Both are scored on the run's own validation segments; half precision must come within 0.05 dB, or
 nothing is written.
+
+A run that began at other weights (`stemgmd train --init`) may be packed part of the way from them:
+``--start FILE --share 0.3`` writes 0.7 times those and 0.3 times the run's. What such a run has
+learnt of drums that are new to it, it keeps most of, while it forgets less of what it knew
+(Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from typing import Final
 
 import torch
 
-from larsnet.checkpoint import load_checkpoint, read_info, save_checkpoint
+from larsnet.checkpoint import load_checkpoint, load_exactly, read_info, save_checkpoint
 from larsnet.distributed import Team
 from larsnet.model import LarsNet
 from larsnet.training_config import train_config
@@ -27,7 +32,15 @@ from stemgmd_build.performances.gmd import find_collection
 MAX_LOSS_DB: Final = 0.05
 
 
-def pack(run: Path, target: Path, *, which: str = "best", gmd: Path | None = None) -> str:
+def pack(
+    run: Path,
+    target: Path,
+    *,
+    which: str = "best",
+    gmd: Path | None = None,
+    start: Path | None = None,
+    share: float = 1.0,
+) -> str:
     """Write the run's weights in half precision to ``target``.
 
     Args:
@@ -35,15 +48,20 @@ def pack(run: Path, target: Path, *, which: str = "best", gmd: Path | None = Non
         target: the file to write.
         which: "best" or "last".
         gmd: the Groove MIDI Dataset's folder; default: where it is found.
+        start: weights that the run began at, to stay near them.
+        share: of the way from ``start`` to the run's weights, above 0 and at most 1.
 
     Returns:
         A line on what was measured.
 
     Raises:
-        UserError: no weights there, or half precision costs more than `MAX_LOSS_DB`.
+        UserError: no weights there, those at the start are of other nets, a share that is none, or
+            half precision costs more than `MAX_LOSS_DB`.
     """
     source = run / f"{which}.safetensors"
     info, single = read_info(source), load_checkpoint(source)
+    if start is not None:
+        _move_back(single, start, share)
     config = train_config(info.notes["training"])
     collection = find_collection(gmd)
     team = Team(0, 1, torch.device("cpu"))
@@ -53,6 +71,8 @@ def pack(run: Path, target: Path, *, which: str = "best", gmd: Path | None = Non
         return validate(model, held, team).nsdr_db
 
     notes = {**info.notes, "nsdr_db": score_db(single)}
+    if start is not None:
+        notes["share"] = share
     with whole(target) as partial:
         save_checkpoint(single, partial, notes=notes, dtype=torch.float16)
         half_db = score_db(load_checkpoint(partial))
@@ -68,6 +88,18 @@ def pack(run: Path, target: Path, *, which: str = "best", gmd: Path | None = Non
     )
 
 
+def _move_back(model: LarsNet, start: Path, share: float) -> None:
+    """Leave the model ``share`` of the way from the weights in ``start`` to its own."""
+    if not 0 < share <= 1:
+        raise UserError(f"the share must be above 0 and at most 1, not {share:g}")
+    begun = LarsNet(model.config)
+    load_exactly(begun, load_checkpoint(start).state_dict(), str(start))
+    from_where = begun.state_dict()
+    for name, values in model.state_dict().items():
+        if values.is_floating_point():
+            values.mul_(share).add_(from_where[name], alpha=1 - share)
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="pack the weights of a run")
@@ -75,9 +107,21 @@ def main() -> int:
     parser.add_argument("target", type=Path)
     parser.add_argument("--which", choices=("best", "last"), default="best")
     parser.add_argument("--gmd", type=Path, help="the Groove MIDI Dataset")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="weights the run began at")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the way from them (default: 1)"
+    )
     options = parser.parse_args()
     try:
-        print(pack(options.run, options.target, which=options.which, gmd=options.gmd))
+        line = pack(
+            options.run,
+            options.target,
+            which=options.which,
+            gmd=options.gmd,
+            start=options.start,
+            share=options.share,
+        )
+        print(line)
     except UserError as error:
         print(f"larsnet.pack: error: {error}", file=sys.stderr)
         return 2

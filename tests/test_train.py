@@ -21,6 +21,7 @@ from waiting import wait_until
 
 from larsnet.checkpoint import load_checkpoint, read_info
 from larsnet.pack import pack
+from larsnet.separation import PACKAGED_WEIGHTS
 from larsnet.system import make_larsnet_small
 from larsnet.training_config import CONFIGS, load_config
 from stemgmd_build import cli
@@ -351,6 +352,28 @@ def test_packed_weights_are_half_as_large_and_score_the_same(
     assert target.stat().st_size < 0.75 * (whole / "last.safetensors").stat().st_size
     assert "step 12" in line
     assert read_info(target).notes["training"]["kits"] == [KIT]
+
+
+def test_weights_may_be_packed_part_of_the_way_from_their_start(
+    whole: Path, gmd: Path, tmp_path: Path
+) -> None:
+    target, ends = (
+        tmp_path / "packed.safetensors",
+        [whole / f"{n}.safetensors" for n in ("best", "last")],
+    )
+    pack(whole, target, which="last", gmd=gmd, start=ends[0], share=0.25)
+    begun, ended, packed = (load_checkpoint(path).state_dict() for path in (*ends, target))
+    assert any(not torch.equal(begun[name], ended[name]) for name in begun)
+    for name, values in packed.items():
+        expected = 0.75 * begun[name].float() + 0.25 * ended[name].float()
+        if values.is_floating_point():
+            torch.testing.assert_close(values, expected, rtol=1e-3, atol=1e-5, msg=name)
+    assert read_info(target).notes["share"] == 0.25
+    with pytest.raises(UserError, match="share must be above 0"):
+        pack(whole, tmp_path / "x", gmd=gmd, start=ends[0], share=0.0)
+    with pytest.raises(UserError, match=r"does not hold this network|has .* of shape"):
+        pack(whole, tmp_path / "x", gmd=gmd, start=PACKAGED_WEIGHTS, share=0.5)
+    assert not (tmp_path / "x").exists()
 
 
 def test_weights_that_half_precision_would_change_are_not_packed(

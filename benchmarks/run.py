@@ -317,12 +317,14 @@ def described(root: Path) -> list[SystemRecord]:
 
 
 def write_facts(root: Path, facts: dict[str, Any]) -> None:
-    """Write run.json; seconds spent and commits used earlier stay."""
+    """Write run.json; seconds spent, workers and commits used earlier stay."""
     before = _facts(root)
     earlier = before.get("commits")
     commits = [*(earlier if isinstance(earlier, list) else ()), *facts.get("commits", ())]
-    kept = {"wall_sec": before.get("wall_sec", 0.0), "commits": list(dict.fromkeys(commits))}
-    _write_json(root / RUN, {**facts, **kept})
+    kept = {name: before[name] for name in ("wall_sec", "workers") if name in before}
+    _write_json(
+        root / RUN, {"wall_sec": 0.0, **facts, **kept, "commits": [*dict.fromkeys(commits)]}
+    )
 
 
 def _facts(root: Path) -> dict[str, Any]:

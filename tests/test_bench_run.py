@@ -124,6 +124,8 @@ def test_what_is_scored_is_not_scored_again(run_few: list[object], undisturbed: 
     before = (undisturbed / "records.jsonl").read_bytes()
     result = stemgmd_here(*run_few, "--out", undisturbed)
     assert result.returncode == 0, result.stderr
+    facts = json.loads((undisturbed / "run.json").read_text())
+    assert facts["workers"] >= 1, "of when something was to do"
     assert "18 estimates are scored already, 0 to do" in result.stderr
     assert (undisturbed / "records.jsonl").read_bytes() == before
 

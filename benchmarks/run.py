@@ -321,10 +321,11 @@ def write_facts(root: Path, facts: dict[str, Any]) -> None:
     before = _facts(root)
     earlier = before.get("commits")
     commits = [*(earlier if isinstance(earlier, list) else ()), *facts.get("commits", ())]
-    kept: dict[str, Any] = {name: before[name] for name in ("wall_sec", "workers") if name in before}
-    _write_json(
-        root / RUN, {"wall_sec": 0.0, **facts, **kept, "commits": [*dict.fromkeys(commits)]}
-    )
+    lasting: dict[str, Any] = {
+        name: before[name] for name in ("wall_sec", "workers") if name in before
+    }
+    lasting["commits"] = list(dict.fromkeys(commits))
+    _write_json(root / RUN, {"wall_sec": 0.0, **facts, **lasting})
 
 
 def _facts(root: Path) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from small_builds import KIT, command, shortest, write_collection
 from small_kits import drum_sounds, write_kit
 from waiting import wait_until
 
-from larsnet.checkpoint import load_checkpoint, read_info
+from larsnet.checkpoint import load_checkpoint, read_info, save_checkpoint
+from larsnet.model import LarsNet
 from larsnet.pack import pack
 from larsnet.separation import PACKAGED_WEIGHTS
 from larsnet.system import make_larsnet_small
@@ -357,12 +358,10 @@ def test_packed_weights_are_half_as_large_and_score_the_same(
 def test_weights_may_be_packed_part_of_the_way_from_their_start(
     whole: Path, gmd: Path, tmp_path: Path
 ) -> None:
-    target, ends = (
-        tmp_path / "packed.safetensors",
-        [whole / f"{n}.safetensors" for n in ("best", "last")],
-    )
-    pack(whole, target, which="last", gmd=gmd, start=ends[0], share=0.25)
-    begun, ended, packed = (load_checkpoint(path).state_dict() for path in (*ends, target))
+    target, start, last = (tmp_path / "packed", tmp_path / "start", whole / "last.safetensors")
+    save_checkpoint(LarsNet(load_checkpoint(last).config), start)
+    pack(whole, target, which="last", gmd=gmd, start=start, share=0.25)
+    begun, ended, packed = (load_checkpoint(path).state_dict() for path in (start, last, target))
     assert any(not torch.equal(begun[name], ended[name]) for name in begun)
     for name, values in packed.items():
         expected = 0.75 * begun[name].float() + 0.25 * ended[name].float()
@@ -370,7 +369,7 @@ def test_weights_may_be_packed_part_of_the_way_from_their_start(
             torch.testing.assert_close(values, expected, rtol=1e-3, atol=1e-5, msg=name)
     assert read_info(target).notes["share"] == 0.25
     with pytest.raises(UserError, match="share must be above 0"):
-        pack(whole, tmp_path / "x", gmd=gmd, start=ends[0], share=0.0)
+        pack(whole, tmp_path / "x", gmd=gmd, start=start, share=0.0)
     with pytest.raises(UserError, match=r"does not hold this network|has .* of shape"):
         pack(whole, tmp_path / "x", gmd=gmd, start=PACKAGED_WEIGHTS, share=0.5)
     assert not (tmp_path / "x").exists()

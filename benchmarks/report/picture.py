@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from stemgmd_build.files import whole
 from stemgmd_build.plots import COLORS
 from stemgmd_build.taxonomy import STEMS
 
+_LABEL_CHARACTERS: Final = 100  # of the line below; as wide as the picture
 _GROUP_COLORS: Final[Mapping[Group, str]] = {
     "blind": "#1f2933",
     "score-informed": "#55606d",
@@ -52,10 +54,11 @@ def board_figure(board: Board) -> Figure:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(
+    said = (
         f"{HEADLINE.label} in dB, {board.n_clips} clips of {board.n_performances} performances on "
         f"{board.view} kits ({', '.join(board.kits)})"
     )
+    axes.set_xlabel(textwrap.fill(said, _LABEL_CHARACTERS, break_on_hyphens=False))
     _add_legends(axes, {row.group for row in rows})
     return figure
 

@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from baselines.spectral import stft
-from larsnet.device_player import DevicePlayer, Table, tabulate
+from larsnet.device_player import DevicePlayer, PlanTable, tabulate
 from larsnet.model import LarsNet
 from larsnet.segments import Plan, Player, Segments
 
 _PLANNED_AHEAD: Final = 4
 
-Plans = list[Plan] | Table
+Plans = list[Plan] | PlanTable
 """Of one part of a batch: plans, or what an accelerator's player is told of them."""
 
 
@@ -101,7 +101,7 @@ def planned(
     )
 
 
-class _Tables(Dataset[Table]):
+class _Tables(Dataset[PlanTable]):
     """A part of a batch at a time."""
 
     def __init__(self, segments: Segments, parts: Sequence[Sequence[int]]) -> None:
@@ -110,7 +110,7 @@ class _Tables(Dataset[Table]):
     def __len__(self) -> int:
         return len(self._parts)
 
-    def __getitem__(self, number: int) -> Table:
+    def __getitem__(self, number: int) -> PlanTable:
         return tabulate([self._segments.plan(index) for index in self._parts[number]])
 
 
@@ -158,7 +158,7 @@ def played(player: Player | DevicePlayer, plans: Plans, n_samples: int) -> Tenso
     """Stems (batch, stems, 2, n_samples). A table needs a `DevicePlayer`."""
     if isinstance(player, DevicePlayer):
         return player.play(plans, n_samples)
-    assert not isinstance(plans, Table)
+    assert not isinstance(plans, PlanTable)
     return player.play(plans, n_samples)
 
 

@@ -34,7 +34,7 @@ def player_on(banks: Sequence[Bank], device: torch.device) -> Player | DevicePla
     return Player(banks, device) if device.type == "cpu" else DevicePlayer(banks, device)
 
 
-class Table(NamedTuple):
+class PlanTable(NamedTuple):
     """Plans as arrays, so that they travel between processes and to a device at little cost.
 
     A slot is a stem of an example. ``hits``: int64 (5, n_hits), slot, bank, start in the bank,
@@ -55,7 +55,7 @@ class Table(NamedTuple):
     reverbs: tuple[Reverb | None, ...]
 
 
-def tabulate(plans: Sequence[Plan]) -> Table:
+def tabulate(plans: Sequence[Plan]) -> PlanTable:
     """The plans of a batch as one table."""
     hits: list[tuple[int, ...]] = []
     factors: list[tuple[float, ...]] = []
@@ -67,7 +67,7 @@ def tabulate(plans: Sequence[Plan]) -> Table:
                 hits.append((slot, hit.bank, hit.start, hit.at, hit.n_samples))
                 factors.append((hit.gain, min(hit.choke, _NEVER), hit.since, pace))
     draws = [plan.draw for plan in plans]
-    return Table(
+    return PlanTable(
         np.array(hits, np.int64).reshape(-1, 5).T.copy(),
         np.array(factors, np.float32).reshape(-1, 4).T.copy(),
         np.array([plan.lengths for plan in plans], np.int64).reshape(-1),
@@ -98,9 +98,9 @@ class DevicePlayer:
         self._samples = torch.cat(parts) if parts else torch.zeros(0, CHANNELS, device=device)
         self._decay_samples = CHOKE_TIME_CONSTANT_SEC * SAMPLE_RATE
 
-    def play(self, plans: Sequence[Plan] | Table, n_samples: int) -> Tensor:
+    def play(self, plans: Sequence[Plan] | PlanTable, n_samples: int) -> Tensor:
         """Stems (batch, stems, 2, n_samples) of some plans."""
-        table = plans if isinstance(plans, Table) else tabulate(plans)
+        table = plans if isinstance(plans, PlanTable) else tabulate(plans)
         placed = self._place(table).transpose(1, 2).contiguous()  # (slots, 2, longest)
         stems = placed[..., :n_samples].clone()
         shifted = np.flatnonzero(table.shifted)
@@ -125,7 +125,7 @@ class DevicePlayer:
         stems *= self._put(table.gains)[:, None, None]
         return stems.reshape(-1, len(STEMS), CHANNELS, n_samples)
 
-    def _place(self, table: Table) -> Tensor:
+    def _place(self, table: PlanTable) -> Tensor:
         """All hits, added up on each slot's own time axis: (slots, longest, 2)."""
         n_slots, longest = len(table.lengths), int(table.lengths.max())
         canvas = self._samples.new_zeros(n_slots * longest, CHANNELS)

@@ -14,7 +14,7 @@ from baselines.spectral import stft
 from larsnet.augment import AugmentConfig
 from larsnet.batches import Batch, Plans, analyse, losses, mixed_anew, planned
 from larsnet.config import LarsnetConfig
-from larsnet.device_player import Table, tabulate
+from larsnet.device_player import PlanTable, tabulate
 from larsnet.model import LarsNet
 from larsnet.segments import Segments
 from larsnet.virtual_kits import virtual_bank
@@ -97,6 +97,6 @@ def test_processes_plan_the_same_parts_as_tables(builtin_collection: Collection)
     data = Segments(strikes, [virtual_bank(0)], 20_000, augment=AugmentConfig(), seed=1)
     parts = [range(2), range(2, 5), range(5, 6)]
     for part, table in zip(parts, planned(data, parts, n_workers=2), strict=True):
-        assert isinstance(table, Table)
+        assert isinstance(table, PlanTable)
         expected = tabulate([data.plan(index) for index in part])
         np.testing.assert_equal(table._asdict(), expected._asdict())

@@ -26,7 +26,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.fft import next_fast_len, prev_fast_len
 from torch import Tensor
 
@@ -199,9 +198,9 @@ def resample(stem: Tensor, n_samples: int) -> Tensor:
     return resampled
 
 
-def saturate(stem: Tensor, drive: float) -> Tensor:
-    """tanh(drive * x) of (..., samples); ``drive`` 0 leaves the stem as it is."""
-    return torch.tanh(stem * drive) if drive else stem
+def saturate(stem: Tensor, drive: float | Tensor) -> Tensor:
+    """tanh(drive * x) of (..., samples); one drive, or one that broadcasts against the stems."""
+    return torch.tanh(stem * drive)
 
 
 def swap_channels(stem: Tensor) -> Tensor:
@@ -214,28 +213,27 @@ def remix(stem: Tensor, gain_db: float) -> Tensor:
     return stem * 10 ** (gain_db / 20) if gain_db else stem
 
 
-def equalize(stem: Tensor, gains_db: Sequence[float]) -> Tensor:
-    """The stem (..., samples) through a filter without delay: gains at EQUALIZER_HZ, or none.
+def equalize(stems: Tensor, gains_db: Tensor) -> Tensor:
+    """Stems (..., channels, samples) through filters without delay, gains (..., EQUALIZER_HZ).
 
-    Constant below the first and above the last frequency. The stem is taken as periodic, or nearly
+    Constant below the first and above the last frequency. A stem is taken as periodic, or nearly
     so: the curve is smooth, so no more than some milliseconds reach across its ends.
     """
-    if not len(gains_db):
-        return stem
-    n_fft = next_fast_len(stem.shape[-1])
-    curve_db = np.interp(_octaves(n_fft), np.log2(EQUALIZER_HZ), gains_db)
-    response = torch.exp(torch.from_numpy(curve_db).to(stem) * (np.log(10) / 20))
-    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(stem, n_fft) * response, n_fft)
-    return filtered[..., : stem.shape[-1]]
+    n_samples = stems.shape[-1]
+    n_fft = int(next_fast_len(n_samples))
+    curves_db = gains_db.to(stems) @ _equalizer_shares(n_fft, stems.dtype, stems.device)
+    response = torch.exp(curves_db * (math.log(10) / 20)).unsqueeze(-2)
+    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(stems, n_fft) * response, n_fft)
+    return filtered[..., :n_samples]
 
 
 @functools.lru_cache(maxsize=8)
-def _octaves(n_samples: int) -> NDArray[np.float64]:
-    """Logarithm of each frequency of a real FFT, which below 1 Hz is taken for that of 1 Hz."""
-    octaves: NDArray[np.float64] = np.log2(
-        np.maximum(np.fft.rfftfreq(n_samples, 1 / SAMPLE_RATE), 1.0)
-    )
-    return octaves
+def _equalizer_shares(n_fft: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What each gain adds at every frequency of a real FFT, (EQUALIZER_HZ, bins): from 0 to 1."""
+    hertz = np.maximum(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE), 1.0)
+    knots = np.log2(EQUALIZER_HZ)
+    shares = [np.interp(np.log2(hertz), knots, one) for one in np.eye(len(knots))]
+    return torch.from_numpy(np.array(shares)).to(device, dtype)
 
 
 def damping_envelope(damping_sec: float, n_samples: int, like: Tensor) -> Tensor:
@@ -244,20 +242,30 @@ def damping_envelope(damping_sec: float, n_samples: int, like: Tensor) -> Tensor
     return torch.exp(-time_sec / damping_sec)
 
 
-def reverberate(stem: Tensor, reverb: Reverb) -> Tensor:
-    """The stem (channels, samples) and the room's answer to it, cut off where the stem ends.
+def reverberate(stems: Tensor, reverbs: Sequence[Reverb]) -> Tensor:
+    """Stems (n, channels, samples), each with its room's answer, cut off where the stem ends.
 
-    The answer's impulse response is Gaussian noise, each channel's its own, that falls off by 60 dB
+    An answer's impulse response is Gaussian noise, each channel's its own, that falls off by 60 dB
     in ``reverb_sec`` (Polack's model of late reverberation); of one impulse it holds ``level_db``
-    of the impulse's energy, and the impulse stays as it is.
+    of the impulse's energy, and the impulse stays as it is. The noise is of the device's own
+    generator.
     """
-    n_channels, n_samples = stem.shape
-    n_tail = min(max(round(reverb.reverb_sec * SAMPLE_RATE), 1), n_samples)
-    decay = 10 ** (-3 * np.arange(n_tail) / (reverb.reverb_sec * SAMPLE_RATE))
-    tail = np.random.default_rng(reverb.seed).standard_normal((n_channels, n_tail)) * decay
-    tail *= 10 ** (reverb.level_db / 20) / np.sqrt(np.square(tail).sum(axis=1, keepdims=True))
-    n_fft = next_fast_len(n_samples + n_tail - 1, real=True)
-    response = torch.fft.rfft(torch.from_numpy(tail).to(stem), n_fft)
-    answer = torch.fft.irfft(torch.fft.rfft(stem, n_fft) * response, n_fft)
-    reverberant: Tensor = stem + answer[:, :n_samples]
+    n_channels, n_samples = stems.shape[1:]
+    reverb_sec = torch.tensor([r.reverb_sec for r in reverbs]).to(stems)
+    level_db = torch.tensor([r.level_db for r in reverbs]).to(stems)
+    n_tails = [min(max(round(r.reverb_sec * SAMPLE_RATE), 1), n_samples) for r in reverbs]
+    n_tail = max(n_tails)
+    tails = stems.new_zeros(len(reverbs), n_channels, n_tail)
+    generator = torch.Generator(stems.device)
+    for tail, reverb, n in zip(tails, reverbs, n_tails, strict=True):
+        generator.manual_seed(reverb.seed)
+        tail[:, :n] = torch.randn(
+            n_channels, n, generator=generator, dtype=stems.dtype, device=stems.device
+        )
+    time_sec = torch.arange(n_tail, device=stems.device, dtype=stems.dtype) / SAMPLE_RATE
+    tails *= 10 ** (-3 * time_sec / reverb_sec[:, None, None])
+    tails *= (10 ** (level_db / 20))[:, None, None] / tails.norm(dim=-1, keepdim=True)
+    n_fft = int(next_fast_len(n_samples + n_tail - 1, real=True))
+    answers = torch.fft.irfft(torch.fft.rfft(stems, n_fft) * torch.fft.rfft(tails, n_fft), n_fft)
+    reverberant: Tensor = stems + answers[..., :n_samples]
     return reverberant

@@ -3,22 +3,20 @@
 One-shot by one-shot, as on a processor, the launching of kernels would take longer than all of
 their work. Here all hits of a batch are one gather and one scattered addition, and every
 augmentation strikes all stems that drew it at once. What is heard is the same up to rounding, but
-for the rooms' noise, which comes from the device's own generator.
+for the rooms' noise, which a device draws for itself.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 from torch import Tensor
 
-from larsnet.augment import EQUALIZER_HZ, Reverb
+from larsnet.augment import EQUALIZER_HZ, Reverb, equalize, reverberate, saturate, swap_channels
 from larsnet.segments import CHANNELS, GUARD_SAMPLES, Plan, Player, bank_tensor, guarded_length
 from stemgmd_build.rendering.bank import Bank
 from stemgmd_build.rendering.render import CHOKE_TIME_CONSTANT_SEC
@@ -109,19 +107,19 @@ class DevicePlayer:
         curved = np.flatnonzero(table.equalizers_db.any(axis=1))
         if len(curved):
             at = self._put(curved)
-            stems[at] = _equalized(stems[at], self._put(table.equalizers_db[curved]))
+            stems[at] = equalize(stems[at], self._put(table.equalizers_db[curved]))
         roomy = [slot for slot, reverb in enumerate(table.reverbs) if reverb]
         if roomy:
             at = self._put(np.array(roomy))
-            stems[at] = _reverberated(stems[at], [r for r in table.reverbs if r])
+            stems[at] = reverberate(stems[at], [r for r in table.reverbs if r])
         driven = np.flatnonzero(table.drives)
         if len(driven):
             at = self._put(driven)
-            stems[at] = torch.tanh(stems[at] * self._put(table.drives[driven])[:, None, None])
+            stems[at] = saturate(stems[at], self._put(table.drives[driven])[:, None, None])
         swapped = np.flatnonzero(table.swapped)
         if len(swapped):
             at = self._put(swapped)
-            stems[at] = stems[at].flip(-2)
+            stems[at] = swap_channels(stems[at])
         stems *= self._put(table.gains)[:, None, None]
         return stems.reshape(-1, len(STEMS), CHANNELS, n_samples)
 
@@ -183,40 +181,3 @@ class DevicePlayer:
         if self._device.type == "cuda":  # from pinned memory the copy waits for nothing
             given = given.pin_memory()
         return given.to(self._device, non_blocking=True)
-
-
-def _equalized(stems: Tensor, gains_db: Tensor) -> Tensor:
-    """See :func:`larsnet.augment.equalize`: (n, 2, samples), gains (n, EQUALIZER_HZ)."""
-    n_samples = stems.shape[-1]
-    n_fft = int(next_fast_len(n_samples))
-    # the curve is linear in the gains: what each of them adds at every frequency
-    hertz = torch.arange(n_fft // 2 + 1, device=stems.device) * (SAMPLE_RATE / n_fft)
-    octaves = hertz.clamp(min=1.0).log2()
-    knots = torch.tensor(EQUALIZER_HZ, device=stems.device).log2()
-    place = (octaves - knots[0]) / (knots[1] - knots[0])  # an even grid
-    place = place.clamp(0, len(EQUALIZER_HZ) - 1)
-    number = torch.arange(len(EQUALIZER_HZ), device=stems.device)[:, None]
-    shares = (1 - (place - number).abs()).clamp(min=0)
-    response = torch.exp(gains_db @ shares * (math.log(10) / 20))[:, None]
-    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(stems, n_fft) * response, n_fft)
-    return filtered[..., :n_samples]
-
-
-def _reverberated(stems: Tensor, reverbs: Sequence[Reverb]) -> Tensor:
-    """See :func:`larsnet.augment.reverberate`: (n, 2, samples)."""
-    n_samples = stems.shape[-1]
-    reverb_sec = torch.tensor([r.reverb_sec for r in reverbs], device=stems.device)
-    level_db = torch.tensor([r.level_db for r in reverbs], device=stems.device)
-    n_tail = min(max(round(max(r.reverb_sec for r in reverbs) * SAMPLE_RATE), 1), n_samples)
-    tails = stems.new_empty(len(reverbs), CHANNELS, n_tail)
-    generator = torch.Generator(stems.device)
-    for tail, reverb in zip(tails, reverbs, strict=True):
-        tail.normal_(generator=generator.manual_seed(reverb.seed))
-    time_sec = torch.arange(n_tail, device=stems.device) / SAMPLE_RATE
-    share = (time_sec / reverb_sec[:, None])[:, None]
-    tails *= torch.where(share < 1, 10 ** (-3 * share), 0.0)
-    tails *= (10 ** (level_db / 20))[:, None, None] / tails.norm(dim=-1, keepdim=True)
-    n_fft = int(next_fast_len(n_samples + n_tail - 1, real=True))
-    answer = torch.fft.irfft(torch.fft.rfft(stems, n_fft) * torch.fft.rfft(tails, n_fft), n_fft)
-    reverberant: Tensor = stems + answer[..., :n_samples]
-    return reverberant

@@ -223,10 +223,10 @@ class Player:
         else:
             self._place(plan.hits[i], stem, drawn.dampings_sec[i])
         if drawn.equalizers_db[i]:
-            stem.copy_(equalize(stem, drawn.equalizers_db[i]))
+            stem.copy_(equalize(stem, torch.tensor(drawn.equalizers_db[i])))
         reverb = drawn.reverbs[i]
         if reverb:
-            stem.copy_(reverberate(stem, reverb))
+            stem.copy_(reverberate(stem[None], [reverb])[0])
         if drawn.drives[i]:
             stem.copy_(saturate(stem, drawn.drives[i]))
         if drawn.swapped[i]:

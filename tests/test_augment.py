@@ -216,7 +216,7 @@ def test_an_equalizer_has_its_gains_at_its_frequencies_and_moves_nothing(
     n_samples = 44100  # a bin is 1 Hz
     click = torch.zeros(2, n_samples, dtype=torch.float64)
     click[:, 22050] = 1.0
-    filtered = equalize(click, gains_db)
+    filtered = equalize(click, torch.tensor(gains_db, dtype=torch.float64))
     spectrum_db = 20 * torch.log10(torch.fft.rfft(filtered[0]).abs())
     for hz, gain_db in zip(EQUALIZER_HZ, gains_db, strict=True):
         assert float(spectrum_db[round(hz)]) == pytest.approx(gain_db, abs=1e-6)
@@ -225,9 +225,11 @@ def test_an_equalizer_has_its_gains_at_its_frequencies_and_moves_nothing(
     torch.testing.assert_close(filtered, filtered.roll(-22050, 1).flip(1).roll(22051, 1))
 
 
-def test_an_equalizer_without_gains_is_none() -> None:
-    assert equalize(SINE, ()) is SINE
-    torch.testing.assert_close(equalize(SINE, (0.0,) * 6), SINE)
+def test_an_equalizer_without_gains_is_none_and_each_stem_has_its_own() -> None:
+    stems = torch.stack((SINE, 2 * SINE))
+    curves = torch.tensor([[0.0] * 6, [6.0] * 6], dtype=torch.float64)
+    expected = torch.stack((SINE, 2 * SINE * 10 ** (6 / 20)))
+    torch.testing.assert_close(equalize(stems, curves), expected)
 
 
 def test_damping_makes_a_hit_fall_off_by_its_time_constant() -> None:
@@ -237,6 +239,10 @@ def test_damping_makes_a_hit_fall_off_by_its_time_constant() -> None:
     assert float(envelope[44100 // 2]) == pytest.approx(np.exp(-5))
 
 
+def in_room(stem: torch.Tensor, room: Reverb) -> torch.Tensor:
+    return reverberate(stem[None], [room])[0]
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0.1, 0.8), st.floats(-30, 0), st.integers(0, 1 << 32))
 def test_a_room_answers_a_click_with_noise_that_dies_away_in_its_time(
@@ -244,7 +250,7 @@ def test_a_room_answers_a_click_with_noise_that_dies_away_in_its_time(
 ) -> None:
     click = torch.zeros(2, 44100, dtype=torch.float64)
     click[:, 100] = 1.0
-    answer = (reverberate(click, Reverb(reverb_sec, level_db, seed)) - click).numpy()
+    answer = (in_room(click, Reverb(reverb_sec, level_db, seed)) - click).numpy()
     np.testing.assert_allclose(answer[:, :100], 0, atol=1e-12)
     energy = np.square(answer).sum(axis=1)
     np.testing.assert_allclose(10 * np.log10(energy), level_db, atol=1e-6)
@@ -257,5 +263,13 @@ def test_a_room_answers_a_click_with_noise_that_dies_away_in_its_time(
 def test_reverberation_is_linear_and_that_of_its_seed() -> None:
     noise = torch.rand(2, 3000, dtype=torch.float64) - 0.5
     room = Reverb(0.3, -10.0, 5)
-    torch.testing.assert_close(reverberate(3 * noise, room), 3 * reverberate(noise, room))
-    assert not torch.equal(reverberate(noise, room), reverberate(noise, room._replace(seed=6)))
+    torch.testing.assert_close(in_room(3 * noise, room), 3 * in_room(noise, room))
+    assert not torch.equal(in_room(noise, room), in_room(noise, room._replace(seed=6)))
+
+
+def test_each_stem_of_many_stands_in_its_own_room() -> None:
+    stems = torch.rand(2, 2, 3000, dtype=torch.float64) - 0.5
+    rooms = [Reverb(0.02, -10.0, 7), Reverb(1.0, -20.0, 8)]
+    both = reverberate(stems, rooms)
+    for stem, room, together in zip(stems, rooms, both, strict=True):
+        torch.testing.assert_close(in_room(stem, room), together)

@@ -198,12 +198,12 @@ def test_equalizer_damping_and_reverb_act_on_each_stem(
     plain, changed = with_augment(strikes, banks, equalizer=1.0)
     before, after = played(plain, banks), played(changed, banks)
     for stem, gains_db in enumerate(changed.draw.equalizers_db):
-        torch.testing.assert_close(after[stem], equalize(before[stem], gains_db))
+        torch.testing.assert_close(after[stem], equalize(before[stem], torch.tensor(gains_db)))
     plain, changed = with_augment(strikes, banks, reverb=1.0)
     before, after = played(plain, banks), played(changed, banks)
     for stem, reverb in enumerate(changed.draw.reverbs):
         assert reverb
-        torch.testing.assert_close(after[stem], reverberate(before[stem], reverb))
+        torch.testing.assert_close(after[stem], reverberate(before[stem][None], [reverb])[0])
     plain, changed = with_augment(strikes, banks, damping=1.0)
     before, after = played(plain, banks), played(changed, banks)
     sounding = before.square().sum(dim=(1, 2)) > 0

@@ -13,25 +13,24 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from tqdm import tqdm
 
-from larsnet.batches import Batch, Plans, analyse, losses, mixed_anew, planned, played
+from larsnet.batches import Batch, Plans, analyse, mixed_anew, planned, played
 from larsnet.checkpoint import CheckpointInfo, load_checkpoint, load_exactly, read_info
 from larsnet.device_player import DevicePlayer, player_on
-from larsnet.distributed import Team, synchronize_batch_norm
+from larsnet.distributed import Team
 from larsnet.inference import is_out_of_memory
-from larsnet.model import LarsNet
+from larsnet.learner import Learner
 from larsnet.record import Record
-from larsnet.runs import Progress, resume, trainable
+from larsnet.runs import Progress, resume
 from larsnet.segments import Player, Segments, read_segments
 from larsnet.training_config import TrainConfig
 from larsnet.validation import Held, Score, hold, load_banks, validate
@@ -45,34 +44,13 @@ LOG_EVERY: Final = 25
 _MOST_WORKERS: Final = 12
 
 
-class Masks(nn.Module):
-    """All nets' masks on their own cells, as one forward pass for DistributedDataParallel."""
-
-    def __init__(self, model: LarsNet) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, mixture: Tensor) -> Tensor:
-        """(batch, stems, 2, cells, frames) of (batch, 2, cells, frames)."""
-        exponent = self.model.config.input_exponent
-        seen = mixture if exponent == 1 else mixture.pow(exponent)
-        seen = seen.contiguous(memory_format=torch.channels_last)
-        parts = []
-        for name in self.model.nets:
-            masks = self.model.net(name)(seen)
-            parts.append(masks.reshape(len(masks), -1, 2, *masks.shape[2:]))
-        return torch.cat(parts, dim=1).float()
-
-
 @dataclass
 class _Run:
-    """What the loop works with; ``network`` is the model as a step of the optimizer sees it."""
+    """What the loop works with."""
 
     config: TrainConfig
     team: Team
-    model: LarsNet
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
+    learner: Learner
     segments: Segments
     player: Player | DevicePlayer
     held: Held
@@ -124,10 +102,11 @@ def train(
         config = _with_start(config, start, init)
         run = _prepare(config, team, find_collection(gmd))
         if init is not None:
-            load_exactly(run.model, load_checkpoint(init).state_dict(), str(init))
-        progress = resume(folder, config, run.model, run.optimizer)
+            load_exactly(run.learner.model, load_checkpoint(init).state_dict(), str(init))
+        model, optimizer = run.learner.model, run.learner.optimizer
+        progress = resume(folder, config, model, optimizer)
         before = None if start is None else start.notes
-        record = Record(folder, config, team, run.model, run.optimizer, progress, before)
+        record = Record(folder, config, team, model, optimizer, progress, before)
         with _asked_to_stop() as stop:
             try:
                 return _loop(run, record, stop)
@@ -153,22 +132,7 @@ def _with_start(
 
 
 def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:
-    torch.manual_seed(config.seed)
-    model = LarsNet(config.model).to(team.device).train()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.sync_batch_norm and team.size > 1:
-        synchronize_batch_norm(model)
-    on_gpu = team.device.type == "cuda"
-    optimizer = torch.optim.Adam(
-        trainable(model).values(), lr=config.learning_rate, fused=on_gpu or None
-    )
-    torch.backends.cudnn.benchmark = on_gpu  # the same shapes all along: the fastest is looked for
-    network: nn.Module = Masks(model)
-    if config.compile and on_gpu:
-        for net in model.nets.values():  # they are alike: what is compiled for one serves all
-            net.compile()
-    if team.size > 1:
-        network = DistributedDataParallel(network, device_ids=[team.device] if on_gpu else None)
+    learner = Learner(config, team)
     banks = load_banks(config.kits, collection)
     voices = with_virtual_kits(banks, config.virtual_kits, config.virtual_share, config.seed)
     heard = read_segments(
@@ -181,9 +145,7 @@ def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:
         config.limit,
     )
     held = hold(config, collection, team.device, banks)
-    return _Run(
-        config, team, model, network, optimizer, heard, player_on(voices, team.device), held
-    )
+    return _Run(config, team, learner, heard, player_on(voices, team.device), held)
 
 
 def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
@@ -206,7 +168,7 @@ def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
                 bar.set_postfix_str(f"loss {record.flush():.4f}")
             if done % config.validate_every == 0 or ends:
                 with torch.compiler.set_stance("force_eager"):  # not worth compiling: few, longer
-                    score = validate(run.model, run.held, run.team)
+                    score = validate(run.learner.model, run.held, run.team)
                 record.validated(done, score)
                 if run.team.leads:
                     left_sec = (time.monotonic() - begin) / (done - first) * (config.steps - done)
@@ -246,9 +208,9 @@ def _step(run: _Run, step: int, parts: Iterator[Plans], record: Record) -> None:
     weights = torch.tensor(config.stem_weights or [1.0] * len(config.model.stems))
     weights = weights.to(team.device)
     rate = config.learning_rate_at(step)
-    for group in run.optimizer.param_groups:
+    for group in run.learner.optimizer.param_groups:
         group["lr"] = rate
-    run.optimizer.zero_grad(set_to_none=True)
+    run.learner.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros_like(weights)
     is_timed = step % LOG_EVERY == 0  # now and then: on an accelerator waiting costs time itself
     data_sec, begin = 0.0, run.synchronize() if is_timed else 0.0
@@ -257,11 +219,11 @@ def _step(run: _Run, step: int, parts: Iterator[Plans], record: Record) -> None:
         batch = _batch(run, step, part, parts)
         if is_timed:
             data_sec += run.synchronize() - asked
-        with _gradients_stay_here(run.network, part + 1 < config.accumulate):
-            found = _losses(run, batch) / config.accumulate
+        with run.learner.gradients_stay_here(part + 1 < config.accumulate):
+            found = run.learner.losses(batch) / config.accumulate
             torch.autograd.backward((found * weights).sum())
         total += found.detach()
-    run.optimizer.step()
+    run.learner.optimizer.step()
     if is_timed:
         record.timed(data_sec, run.synchronize() - begin)
     record.add(step + 1, rate, total)
@@ -280,21 +242,7 @@ def _batch(run: _Run, step: int, part: int, parts: Iterator[Plans]) -> Batch:
     if again:
         place = (step * run.config.accumulate + part) * run.team.size + run.team.rank
         stems = mixed_anew(stems, (run.config.seed << 40) + place)
-    return analyse(stems, run.model)
-
-
-def _losses(run: _Run, batch: Batch) -> Tensor:
-    bf16 = run.config.precision == "bfloat16"
-    with torch.autocast(run.team.device.type, torch.bfloat16, enabled=bf16):
-        masks = run.network(batch.mixture)
-    return losses(masks, batch, run.model)
-
-
-def _gradients_stay_here(network: nn.Module, more_to_come: bool) -> AbstractContextManager[None]:
-    """While parts of a batch are still to come, processes need not exchange gradients."""
-    if more_to_come and isinstance(network, DistributedDataParallel):
-        return network.no_sync()
-    return nullcontext()
+    return analyse(stems, run.learner.model)
 
 
 def _all_stop(team: Team, asked: bool, done: int) -> bool:

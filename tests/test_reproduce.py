@@ -35,9 +35,9 @@ def test_the_sizes_are_those_of_the_documentation() -> None:
     sizes = {path.stem: load_experiment(path) for path in SIZES.glob("*.toml")}
     assert sorted(sizes) == ["demo", "full", "paper"]
     assert (sizes["paper"].split, sizes["full"].split) == ("eval_session", "test")
-    for name in ("paper", "full"):
-        assert len(select_kits(sizes[name].kits)) == 10
-        assert sizes[name].limit is None
+    assert len(select_kits(sizes["paper"].kits)) == 10
+    assert select_kits(sizes["full"].kits) == select_kits(["test"]), "as leaderboard/"
+    assert sizes["paper"].limit is None and sizes["full"].limit is None
     assert {kit.split for kit in select_kits(sizes["demo"].kits)} == {"test"}
 
 

@@ -14,7 +14,8 @@ from stemgmd_build.performances.gmd import describe, find_collection
 
 _EPILOG = """\
 The sizes: demo (minutes), paper (the paper's 40 clips on ten kits), full (GMD's whole test split
-on ten kits). Each is a TOML file that --config can replace; --size X --dry-run shows the plan.
+on the four held-out kits, as in leaderboard/). Each is a TOML file that --config can replace;
+--size X --dry-run shows the plan.
 What is done is kept: the same command goes on after Ctrl-C or a crash.
 
 examples:

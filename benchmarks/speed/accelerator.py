@@ -22,14 +22,15 @@ import torch
 
 from benchmarks.speed.larsnet import make_mixture, make_model
 from benchmarks.timing import device_name, measure_speed
-from larsnet.batches import Batch, Plans, analyse, losses, planned
+from larsnet.batches import Batch, Plans, analyse, planned
 from larsnet.config import LARSNET
 from larsnet.device_player import DevicePlayer, tabulate
+from larsnet.distributed import Team
 from larsnet.inference import Separator, usable_device
+from larsnet.learner import Learner
 from larsnet.model import LarsNet
 from larsnet.segments import Player, read_segments
 from larsnet.separation import load_weights
-from larsnet.train import Masks
 from larsnet.training_config import TrainConfig, load_config
 from larsnet.validation import load_banks
 from larsnet.virtual_kits import with_virtual_kits
@@ -107,22 +108,15 @@ def _training(
 
 def _step_seconds(config: TrainConfig, device: torch.device, rounds: int) -> float:
     """One step of the optimizer on noise that lies there already."""
-    torch.backends.cudnn.benchmark = True
-    model = LarsNet(config.model).to(device).train()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network = Masks(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    learner = Learner(config, Team(0, 1, device))
     cells = (2, config.model.unet.n_bins, config.n_frames)
     stems = torch.rand(config.batch, len(config.model.stems), *cells, device=device)
     batch = Batch(stems.sum(dim=1), stems)
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        bf16 = config.precision == "bfloat16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            masks = network(batch.mixture)
-        torch.autograd.backward(losses(masks, batch, model).sum())
-        optimizer.step()
+        learner.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(learner.losses(batch).sum())
+        learner.optimizer.step()
 
     return _seconds(step, device, rounds)
 

@@ -32,6 +32,7 @@ from stemgmd_build.taxonomy import (
 )
 
 SAME_RECORDING: Final = 0.95
+_SAME_LAYER: Final = 0.999
 LATE_ONSET_SEC: Final = 0.010
 LATE_CLICK_DB: Final = 15.0
 
@@ -222,7 +223,7 @@ def find_shared(banks: Sequence[Bank], *, show_progress: bool = False) -> list[S
 
 
 def _spectra(bank: Bank, piece: str) -> NDArray[np.complex64]:
-    """Normalized spectra of every layer of every articulation of a piece: (layers, bins)."""
+    """Normalized spectra of the layers of all articulations of a piece: (distinct layers, bins)."""
     rows = [i for i, name in enumerate(ARTICULATIONS) if PIECE_OF_ARTICULATION[name] == piece]
     indices = np.unique(bank.shot_of[rows, 1:])
     parts = np.zeros((len(indices), _N_FFT), np.float32)
@@ -231,7 +232,20 @@ def _spectra(bank: Bank, piece: str) -> NDArray[np.complex64]:
         begin = round(onset_sec(shot) * SAMPLE_RATE)
         change = np.diff(shot.mean(axis=0)[max(0, begin - 64) :][:_COMPARED_SAMPLES])
         part[: len(change)] = change / max(float(np.linalg.norm(change)), 1e-12)
-    return np.fft.rfft(parts).astype(np.complex64)
+    return np.fft.rfft(_distinct(parts)).astype(np.complex64)
+
+
+def _distinct(parts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Normalized rows without those that equal an earlier one, but for 2.6 degrees.
+
+    A filter that opens with velocity makes a hundred layers of one recording.
+    """
+    likeness = np.abs(parts @ parts.T)
+    kept: list[int] = []
+    for row in range(len(parts)):
+        if not kept or likeness[row, kept].max() < _SAME_LAYER:
+            kept.append(row)
+    return parts[kept]
 
 
 def _correlation(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> float:

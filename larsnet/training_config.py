@@ -1,7 +1,6 @@
 """What a training run is: a TOML file as a frozen record.
 
-`load_config` takes the name of a packaged file (``larsnet``, ``larsnet-medium``, ``larsnet-small``,
-``larsnet-small-varied``, ``larsnet-small-virtual``, ``smoke``) or a path. Unknown keys are errors:
+`load_config` takes the name of a packaged file (`larsnet/configs/`) or a path. Unknown keys are errors:
 a setting that is misspelt must not be left at its default in silence.
 """
 

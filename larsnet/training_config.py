@@ -1,7 +1,7 @@
 """What a training run is: a TOML file as a frozen record.
 
-`load_config` takes the name of a packaged file (`larsnet/configs/`) or a path. Unknown keys are errors:
-a setting that is misspelt must not be left at its default in silence.
+`load_config` takes the name of a packaged file (`larsnet/configs/`) or a path. Unknown keys are
+errors: a setting that is misspelt must not be left at its default in silence.
 """
 
 from __future__ import annotations

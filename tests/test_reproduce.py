@@ -37,7 +37,7 @@ def test_the_sizes_are_those_of_the_documentation() -> None:
     assert (sizes["paper"].split, sizes["full"].split) == ("eval_session", "test")
     assert len(select_kits(sizes["paper"].kits)) == 10
     assert select_kits(sizes["full"].kits) == select_kits(["test"]), "as leaderboard/"
-    assert sizes["paper"].limit is None and sizes["full"].limit is None
+    assert [sizes[name].limit for name in ("paper", "full")] == [None, None]
     assert {kit.split for kit in select_kits(sizes["demo"].kits)} == {"test"}
 
 

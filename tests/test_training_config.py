@@ -17,8 +17,8 @@ PACKAGED = sorted(path.stem for path in CONFIGS.glob("*.toml"))
 
 
 def test_the_packaged_configurations_are_those_of_the_documentation() -> None:
-    further = [f"larsnet-small-{name}" for name in ("more-kits", "varied", "virtual")]
-    assert sorted(["larsnet", "larsnet-medium", "larsnet-small", *further, "smoke"]) == PACKAGED
+    small = [f"larsnet-small{name}" for name in ("", "-more-kits", "-varied", "-virtual")]
+    assert sorted(["larsnet", "larsnet-medium", *small, "smoke"]) == PACKAGED
     assert load_config("larsnet").model == LARSNET
     assert all(load_config(name).model == LARSNET_SMALL for name in small)
 

@@ -9,9 +9,8 @@ libraries=(libfluidsynth3)
 browser=(chromium chromium-driver) # for the leaderboard page's own test alone
 ffmpeg=(ffmpeg) # recordings that libsndfile does not read, and the tests of Hugging Face datasets
 # The catalogue's kits, but for those that only train LarsNet (`stemgmd kits fetch all`).
-soundfonts=(timgm6mb-soundfont avldrums.lv2-soundfont fluid-soundfont-gm
-  musescore-general-soundfont opl3-soundfont csound-soundfont hydrogen-drumkits hydrogen-data
-  sonic-pi-samples)
+soundfonts=(timgm6mb-soundfont avldrums.lv2-soundfont fluid-soundfont-gm csound-soundfont
+  hydrogen-drumkits hydrogen-data sonic-pi-samples)
 
 find_python() {
   for name in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
@@ -37,7 +36,7 @@ install_packages() {
   [ -n "${PYTHON:-}" ] || [ -x .venv/bin/python ] || find_python >/dev/null 2>&1 || libraries+=(python3-venv)
   mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}" "${ffmpeg[@]}")
   [ ${#missing[@]} -eq 0 ] && return
-  echo "setup: installing Debian packages (the drum kits are about 480 MB, the browser 120 MB): ${missing[*]}"
+  echo "setup: installing Debian packages (the drum kits are about 330 MB, the browser 120 MB): ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq || echo "setup: apt-get update failed; going on with the lists at hand" >&2
   for package in "${missing[@]}"; do # one by one: a release of Debian or Ubuntu may lack some

@@ -326,7 +326,7 @@ def test_nothing_is_chosen_by_held_out_kits(
     assert "colombo is held out" in line
 
 
-@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.long), "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_smoke_configuration_learns(precision: str, gmd: Path, tmp_path: Path) -> None:
     """On the same segments the loss is lower after all its steps than after half of them."""
     packaged = load_config("smoke")

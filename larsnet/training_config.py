@@ -122,6 +122,11 @@ def _check_kits(name: str, kits: object) -> None:
         raise ValueError(f"{name} must be a list of kits")
 
 
+def config_names() -> list[str]:
+    """The packaged configurations."""
+    return sorted(path.stem for path in CONFIGS.glob("*.toml"))
+
+
 def load_config(name: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
     """The run that a file describes.
 
@@ -139,7 +144,7 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> TrainCon
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        there = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
+        there = ", ".join(config_names())
         raise UserError(
             f"no configuration {name} ({error.strerror}); there are {there}, or the path of a file"
         ) from error

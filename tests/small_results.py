@@ -134,7 +134,7 @@ def write_results(folder: Path, lines: Iterator[StemRecord] | None = None) -> Pa
     return folder
 
 
-def write_clip(folder: Path, name: str, *, seconds: float = 8.0, n_systems: int = 10) -> None:
+def write_clip(folder: Path, name: str, *, seconds: float = 8.0) -> None:
     """Audio of one clip: decaying noise and tones as stems, estimates that leak into each other."""
     rng = np.random.default_rng(0)
     n = round(seconds * SAMPLE_RATE)
@@ -153,7 +153,7 @@ def write_clip(folder: Path, name: str, *, seconds: float = 8.0, n_systems: int 
     _write(root / "mixture.flac", stems.sum(axis=0))
     for stem, audio in zip(STEMS, stems, strict=True):
         _write(root / "reference" / f"{stem}.flac", audio)
-    for k, (system, *_) in enumerate(SHAPES[:n_systems]):
+    for k, (system, *_) in enumerate(SHAPES):
         leak = 0.5 / (k + 1)
         for i, stem in enumerate(STEMS):
             audio = (1 - leak) * stems[i] + leak / 4 * (stems.sum(axis=0) - stems[i])

@@ -1,9 +1,9 @@
 """Every command and every program that README and the pages show is run, or at least understood.
 
-In the pages, bash and Python blocks are run in order in one folder a page, with the built-in
-grooves; a block with a title is written to the file of that name instead. Where that would take
-hours, a download or a machine, a comment before the block says so, ``<!-- not run: why -->``; such
-a block, and those of README, which shows commands at full size, is parsed by the real parsers.
+Shell and Python blocks are run in order in one folder a page, with the built-in grooves; a block
+with a title is written to the file of that name instead. Where that would take hours, a download
+or a machine, a comment before the block says so, ``<!-- not run: why -->``; such a block is parsed
+by the real parsers.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from stemgmd_build.performances.collection import Collection
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
 TEXTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *PAGES]
+SHELL = ("bash", "sh")
 NOT_OURS = {"cd", "cp", "dask", "demucs", "ls", "pip", "source", "tensorboard"}
 
 _BLOCK = re.compile(
@@ -129,13 +130,13 @@ def parse_module(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPa
 
 
 # Half a minute and more of processor each; their blocks are parsed in any case.
-SLOW = ("tutorial", "score", "system", "render", "train")
+SLOW = ("README", "tutorial", "score", "system", "render", "train")
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_every_block_is_understood(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for block in blocks(page):
-        if block.language in ("bash", "sh"):
+        if block.language in SHELL:
             for words in commands(block.code):
                 understand(words, monkeypatch)
         elif block.language == "python":
@@ -161,7 +162,7 @@ def test_every_command_in_the_list_of_figures_is_understood(
 
 
 def to_run(page: Path) -> list[Block]:
-    return [b for b in blocks(page) if not b.why and b.language in ("bash", "python")]
+    return [b for b in blocks(page) if not b.why and b.language in (*SHELL, "python")]
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def drums(builtin_collection: Collection, tmp_path_factory: pytest.TempPathFacto
     "page",
     [
         pytest.param(p, marks=pytest.mark.long if p.stem in SLOW else (), id=name_of(p))
-        for p in PAGES
+        for p in TEXTS
         if to_run(p)
     ],
 )
@@ -190,16 +191,19 @@ def test_what_the_page_shows_runs(
     there["HF_HOME"] = str(tmp_path / "huggingface")
     there["CI"] = "true"  # with it pyfluidsynth prints when it is imported, on every CI service
     environment = {**os.environ, **there, "PATH": path, "OMP_NUM_THREADS": "1"}
-    (tmp_path / drums.name).write_bytes(drums.read_bytes())
+    for name in ("drums.wav", "song.wav", "recordings/one.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(drums.read_bytes())
+    (tmp_path / "groove").symlink_to(builtin_collection.root)
     for block in blocks(page):
         if block.title:
             (tmp_path / block.title).write_text(block.code, "utf-8")
             register(tmp_path)
         elif block in to_run(page):
-            shell = ["bash", "-euo", "pipefail"] if block.language == "bash" else [sys.executable]
+            shell = ["bash", "-euo", "pipefail"] if block.language in SHELL else [sys.executable]
             result = subprocess.run(
                 [*shell, "-c", block.code],
-                cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+                cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900,
                 check=False,
             )  # fmt: skip
             assert result.returncode == 0, f"{block.code}\n{result.stdout}\n{result.stderr}"

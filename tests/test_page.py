@@ -22,7 +22,14 @@ from small_results import SHAPES, records, systems, write_clip, write_results
 
 from benchmarks.records import AUDIO, SYSTEMS, to_line
 from benchmarks.report import write as report
-from benchmarks.report.clips import MAX_BYTES, clip_script, encode_mp3, find_clips, spectrogram_db
+from benchmarks.report.clips import (
+    MAX_BYTES,
+    clip_script,
+    encode_mp3,
+    find_clips,
+    merge_clips,
+    spectrogram_db,
+)
 from benchmarks.report.page import embed
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
@@ -46,7 +53,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [replace(s, name=HOSTILE) if s.system == "sab-nmf" else s for s in systems()]
     (folder / SYSTEMS).write_text("".join(map(to_line, lines)), "utf-8")
     write_clip(folder, "one", seconds=3.0)
-    write_clip(folder, "two", seconds=2.0, n_systems=3)
+    write_clip(folder, "two", seconds=2.0)
     index = [{"clip": "one", "track": "a/b/1", "kit": HOSTILE}, {"clip": "two"}]
     (folder / AUDIO / "clips.json").write_text(json.dumps(index))
     return folder
@@ -300,6 +307,22 @@ def test_a_clip_holds_every_sound_once_and_silence_not_at_all(results: Path) -> 
     assert np.abs(audio).max() == pytest.approx(0.89, abs=0.1)
     picture = Image.open(io.BytesIO(base64.b64decode(facts["images"][0].partition(",")[2])))
     assert picture.size == (300, 64)
+
+
+def test_a_clip_scored_into_two_folders_is_heard_with_the_systems_of_both(
+    results: Path, tmp_path: Path
+) -> None:
+    first, second = find_clips(results)
+    mine = replace(first, folders=(tmp_path,))
+    shutil.copytree(first.folders[0] / "nmf", tmp_path / "mine")
+    other = replace(second, folders=(tmp_path,), facts={"data": "another rendering"})
+    ids = ["nmf", "mine"]
+    (merged,) = merge_clips([first, second, mine, other], ids)  # the second has none of mine
+    rows = clip_facts(clip_script(merged, ids))["rows"]
+    assert [row["id"] for row in rows] == ["mixture", "reference", *ids]
+    assert rows[2]["cells"] == rows[3]["cells"]
+    assert merge_clips([first, second], ids) == [first, second]
+    assert merge_clips([], ids) == []
 
 
 def test_a_smaller_file_is_made_by_coarser_sound(results: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from larsnet.augment import AugmentConfig
 from larsnet.config import LARSNET, LARSNET_SMALL
-from larsnet.training_config import CONFIGS, as_values, load_config, train_config
+from larsnet.training_config import as_values, config_names, load_config, train_config
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import select_kits
 
-PACKAGED = sorted(path.stem for path in CONFIGS.glob("*.toml"))
+PACKAGED = config_names()
 
 
 def test_the_packaged_configurations_are_those_of_the_documentation() -> None:

@@ -15,9 +15,9 @@ import base64
 import gzip
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,10 +47,13 @@ Audio = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Clip:
-    """Where an excerpt lies and what is known of it. ``name`` is its folder's."""
+    """Where an excerpt lies and what is known of it. ``name`` is its folders'.
+
+    The first of the folders has mixture and references, and each some of the systems.
+    """
 
     name: str
-    folder: Path
+    folders: tuple[Path, ...]
     facts: Mapping[str, Any]
 
     @property
@@ -82,13 +85,30 @@ def find_clips(results: Path) -> list[Clip]:
         found = json.loads(path.read_text("utf-8"))
         items = found["clips"] if isinstance(found, dict) else found
         facts = [item if isinstance(item, dict) else {"clip": item} for item in items]
-        clips = [Clip(str(item["clip"]), root / str(item["clip"]), item) for item in facts]
+        clips = [Clip(str(item["clip"]), (root / str(item["clip"]),), item) for item in facts]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error!r}): run the benchmark again") from error
     for clip in clips:
-        if Path(clip.name).name != clip.name or not clip.folder.is_dir():
+        if Path(clip.name).name != clip.name or not clip.folders[0].is_dir():
             raise UserError(f"{path} names the clip {clip.name!r}, which is no folder beside it")
     return clips
+
+
+def merge_clips(found: Iterable[Clip], systems: Sequence[str]) -> list[Clip]:
+    """One clip of each name, and of those only the ones on which the most systems are heard.
+
+    What was cut from another rendering than the first clip of the name is left out: its systems
+    heard another mixture.
+    """
+    by_name: dict[str, Clip] = {}
+    for clip in found:
+        first = by_name.setdefault(clip.name, clip)
+        if first is not clip and first.facts.get("data") == clip.facts.get("data"):
+            by_name[clip.name] = replace(first, folders=first.folders + clip.folders)
+    heard = [
+        sum(_folder_of(clip, system) is not None for system in systems) for clip in by_name.values()
+    ]
+    return [clip for clip, n in zip(by_name.values(), heard, strict=True) if n == max(heard)]
 
 
 def clip_script(clip: Clip, systems: Sequence[str], max_bytes: int = MAX_BYTES) -> str:
@@ -101,7 +121,7 @@ def clip_script(clip: Clip, systems: Sequence[str], max_bytes: int = MAX_BYTES) 
     n_samples = known[0].shape[-1]
     peak = max(float(np.abs(sound).max()) for sound in known)
     if not peak:
-        raise UserError(f"{clip.folder} is silent: nothing to listen to")
+        raise UserError(f"{clip.folders[0]} is silent: nothing to listen to")
     gain = PEAK / peak
     sounds = _Pool([[None if s is None else s * gain for s in row.sounds] for row in rows])
     pictures, top = _draw(sounds.unique, n_known=1 + max(sounds.places[1], default=-1))
@@ -170,16 +190,22 @@ class _Pool:
 def _read_rows(clip: Clip, systems: Sequence[str]) -> list[Row]:
     """Mixture, references, then the systems in their order. References that are absent are None;
     a system has all of its stems or none."""
-    mixture = _read(clip.folder / "mixture.flac", None)
+    mixture = _read(clip.folders[0] / "mixture.flac", None)
     n = mixture.shape[-1]
     rows = [Row("mixture", (mixture,))]
-    references = [clip.folder / REFERENCE / f"{stem}.flac" for stem in STEMS]
+    references = [clip.folders[0] / REFERENCE / f"{stem}.flac" for stem in STEMS]
     rows.append(Row(REFERENCE, tuple(_read(p, n) if p.exists() else None for p in references)))
     for system in systems:
-        folder = clip.folder / system
-        if Path(system).name == system != REFERENCE and folder.is_dir():
+        if folder := _folder_of(clip, system):
             rows.append(Row(system, tuple(_read(folder / f"{stem}.flac", n) for stem in STEMS)))
     return rows
+
+
+def _folder_of(clip: Clip, system: str) -> Path | None:
+    """Where a system's stems of the clip are, if anywhere."""
+    if Path(system).name != system or system == REFERENCE:
+        return None
+    return next((f / system for f in clip.folders if (f / system).is_dir()), None)
 
 
 def _read(path: Path, n_samples: int | None) -> Audio:

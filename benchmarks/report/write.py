@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.report import clips
 from benchmarks.report.board import HEADLINE, Board, make_boards
-from benchmarks.report.clips import Clip, clip_script, find_clips
+from benchmarks.report.clips import clip_script, find_clips, merge_clips
 from benchmarks.report.markup import to_latex, to_markdown
 from benchmarks.report.page import TITLE, clip_file, make_page
 from benchmarks.report.picture import draw_board
@@ -89,9 +89,10 @@ def write_report(
     Raises UserError where records or clips do not allow it, or the folder cannot be written.
     """
     boards = make_boards(results, against)
-    found = _unique(find_clips(folder) for folder in results.folders) if audio else []
     tables = make_tables(results, boards)
-    ids = [row.system.system for board in boards for row in board.rows]
+    ids = list(dict.fromkeys(row.system.system for board in boards for row in board.rows))
+    everywhere = (clip for folder in results.folders for clip in find_clips(folder))
+    found = merge_clips(everywhere, ids) if audio else []
     try:
         write_whole(out / "leaderboard.md", to_markdown(tables, TITLE))
         write_whole(out / "leaderboard.tex", to_latex(tables))
@@ -99,7 +100,7 @@ def write_report(
         write_whole(out / "comparisons.csv", comparisons_csv(boards))
         draw_board(boards[0], out / PICTURE)
         for clip in tqdm(found, desc="clips", unit="clip", disable=not found, leave=False):
-            write_whole(out / clip_file(clip), clip_script(clip, list(dict.fromkeys(ids))))
+            write_whole(out / clip_file(clip), clip_script(clip, ids))
         write_whole(out / PAGE, make_page(results, boards, found))
         _remove_old_clips(out, {out / clip_file(clip) for clip in found})
     except OSError as error:
@@ -140,14 +141,6 @@ def _lines(board: Board) -> Iterator[str]:
         value, low, high = (number(x, 2) for x in (pooled.value, pooled.low, pooled.high))
         name = f"{row.group:<14} {row.rank:>2}  {row.system.system:<{width}}"
         yield f"  {name}  {value:>6}  [{low}, {high}]"
-
-
-def _unique(found: Iterator[list[Clip]]) -> list[Clip]:
-    """The clips of all folders; of two with one name the first."""
-    by_name: dict[str, Clip] = {}
-    for clip in (clip for some in found for clip in some):
-        by_name.setdefault(clip.name, clip)
-    return list(by_name.values())
 
 
 def _remove_old_clips(out: Path, kept: set[Path]) -> None:

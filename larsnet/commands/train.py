@@ -7,7 +7,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from larsnet.training_config import load_config
+from larsnet.training_config import config_names, load_config
 
 _EPILOG = """\
 Segments are rendered while training; nothing but the run is written. The same command resumes a
@@ -34,8 +34,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument(
         "config",
-        help="larsnet, larsnet-medium, larsnet-small, larsnet-small-varied, larsnet-small-virtual, "
-        "smoke, or a TOML file",
+        help=f"{', '.join(config_names())}, or a TOML file",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: runs/<name of the configuration>"

@@ -11,7 +11,7 @@ factorization that quarter should be longer than a template.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -73,17 +73,56 @@ def iterate_blocks(
         ValueError: ``separate`` gave another length than it was asked for.
     """
     spans = block_spans(n_samples, config)
+
+    def estimates() -> Iterator[tuple[Tensor, bool]]:
+        for index, span in enumerate(spans):
+            estimate = separate(span)
+            if estimate.shape[-1] != span.stop - span.start:
+                raise ValueError(f"{estimate.shape[-1]} samples for {span}")
+            yield estimate, index + 1 == len(spans)
+
+    return faded(estimates(), config)
+
+
+def cut_blocks(chunks: Iterable[Tensor], config: BlockConfig) -> Iterator[tuple[Tensor, bool]]:
+    """The blocks of :func:`block_spans` from a stream whose length nobody knows.
+
+    Args:
+        chunks: (..., samples) of any lengths, one after the other the file.
+        config: lengths.
+
+    Yields:
+        (..., samples) blocks that overlap, and whether it is the last; at most a block, an overlap
+        and a chunk are held. Nothing where there is no chunk.
+    """
+    held: list[Tensor] = []
+    n_held = 0
+    for chunk in chunks:
+        held.append(chunk)
+        n_held += chunk.shape[-1]
+        while n_held > config.block_samples + config.overlap_samples:
+            joined = torch.cat(held, dim=-1)
+            yield joined[..., : config.block_samples], False
+            held = [joined[..., config.block_samples - config.overlap_samples :]]
+            n_held = held[0].shape[-1]
+    if held:
+        yield torch.cat(held, dim=-1), True
+
+
+def faded(estimates: Iterable[tuple[Tensor, bool]], config: BlockConfig) -> Iterator[Tensor]:
+    """Fade the estimates of blocks, each with whether it is the last, into each other.
+
+    Yields:
+        (..., samples) runs that, one after the other, are the file.
+    """
     tail: Tensor | None = None
-    for index, span in enumerate(spans):
-        estimate = separate(span)
-        if estimate.shape[-1] != span.stop - span.start:
-            raise ValueError(f"{estimate.shape[-1]} samples for {span}")
+    for estimate, is_last in estimates:
         if tail is not None:
             n_overlap = tail.shape[-1]
             fade = _fade_in(n_overlap).to(estimate)
             yield torch.lerp(tail, estimate[..., :n_overlap], fade)
             estimate = estimate[..., n_overlap:]
-        if index + 1 < len(spans):
+        if not is_last:
             n_done = estimate.shape[-1] - config.overlap_samples
             tail = estimate[..., n_done:].clone()
             estimate = estimate[..., :n_done]

@@ -32,6 +32,7 @@ SYSTEMS: Final[dict[str, str]] = {
     "nmfd-score-informed": "baselines.systems:make_nmfd_score_informed",
     "larsnet-small": "larsnet.system:make_larsnet_small",
     "larsnet-small-wiener": "larsnet.system:make_larsnet_small_wiener",
+    "larsnet-small-nmfd": "larsnet.system:make_larsnet_small_nmfd",
 }
 """Id -> "module:factory"; a factory takes the torch device and gives the system."""
 

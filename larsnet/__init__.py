@@ -21,6 +21,7 @@ def separate(
     *,
     wiener: float | None = None,
     sum_to_mixture: bool = False,
+    refine: bool = False,
     device: str = "cpu",
     weights: str | PathLike[str] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
@@ -31,6 +32,8 @@ def separate(
         sample_rate: in Hz, 1 to 768 kHz.
         wiener: exponent alpha of the Wiener filter: less crosstalk, more pumping. None: off.
         sum_to_mixture: the stems add up to ``waveform`` (:mod:`larsnet.separation` says how).
+        refine: NMFD learns from the nets' stems how this very kit sounds, and separates anew
+            (:mod:`larsnet.refinement`): better on drums that the nets have not heard, slower.
         device: where the nets run, such as "cpu" or "cuda".
         weights: a checkpoint, or a folder of the original's five files; default: the packaged.
 
@@ -43,6 +46,6 @@ def separate(
     from larsnet.separation import SeparationOptions
     from larsnet.separation import separate as separate_waveform
 
-    options = SeparationOptions(wiener, sum_to_mixture, device)
+    options = SeparationOptions(wiener, sum_to_mixture, device, refine=refine)
     path = None if weights is None else Path(weights)
     return separate_waveform(waveform, sample_rate, options=options, weights=path)

@@ -57,11 +57,11 @@ class Separator:
         if wiener is not None and not 0 < wiener < float("inf"):
             raise UserError(f"the Wiener exponent must be above 0, not {wiener}")
         own_device = next(model.parameters()).device
-        self._device = own_device if device is None else usable_device(device)
+        self.device = own_device if device is None else usable_device(device)
         try:
-            self._model = deepcopy(model).to(self._device).eval()
+            self._model = deepcopy(model).to(self.device).eval()
         except (RuntimeError, MemoryError) as error:
-            _raise_if_out_of_memory(error, self._device)
+            raise_if_out_of_memory(error, self.device)
             raise
         self.config = model.config
         self._wiener, self._sum_to_one = wiener, sum_to_one
@@ -69,7 +69,7 @@ class Separator:
         self._pool, self._local = ThreadPoolExecutor(self._n_threads), threading.local()
         self._fused: list[FusedUNet] = []
         self._n_batch = self._n_patches = _MAX_PATCHES
-        if self._device.type == "cpu":
+        if self.device.type == "cpu":
             self._fused = [FusedUNet(self._model.net(name)) for name in self._model.nets]
             self._n_patches = min(_MAX_PATCHES, max(2, self._n_threads))
 
@@ -94,13 +94,13 @@ class Separator:
             UserError: memory does not suffice for one patch.
         """
         block_frames = self._n_patches * self.config.unet.n_frames
-        runs = apply_to_stream(chunks, self.config.stft, block_frames, self.masks, self._device)
+        runs = apply_to_stream(chunks, self.config.stft, block_frames, self.masks, self.device)
         while True:
             try:
                 with torch.no_grad():
                     stems = next(runs, None)
             except (RuntimeError, MemoryError) as error:
-                _raise_if_out_of_memory(error, self._device)
+                raise_if_out_of_memory(error, self.device)
                 raise
             if stems is None:
                 return
@@ -189,7 +189,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return known or any(name in str(error) for name in names)
 
 
-def _raise_if_out_of_memory(error: BaseException, device: torch.device) -> None:
+def raise_if_out_of_memory(
+    error: BaseException, device: torch.device, what: str = "one patch of audio"
+) -> None:
+    """Raise UserError with a way out where memory is what an error is about."""
     if is_out_of_memory(error):
         advice = "free some memory" if device.type == "cpu" else "try --device cpu"
-        raise UserError(f"out of memory on {device} with one patch of audio; {advice}") from error
+        raise UserError(f"out of memory on {device} with {what}; {advice}") from error

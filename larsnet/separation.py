@@ -33,6 +33,7 @@ from larsnet.checkpoint import load_checkpoint
 from larsnet.inference import Separator
 from larsnet.model import LarsNet
 from larsnet.original import load_original
+from larsnet.refinement import RefinedSeparator
 from larsnet.sources import MAX_CHANNELS, RATES_HZ, Block
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE
@@ -43,12 +44,14 @@ _GRID: Final = 2.0**23
 
 @dataclass(frozen=True)
 class SeparationOptions:
-    """How to separate. ``wiener`` is the exponent alpha, None for the nets' own masks."""
+    """How to separate. ``wiener`` is the exponent alpha, None for the nets' own masks; with
+    ``refine`` the stems are refined by NMFD (:mod:`larsnet.refinement`)."""
 
     wiener: float | None = None
     sum_to_mixture: bool = False
     device: str = "cpu"
     n_threads: int | None = None
+    refine: bool = False
 
 
 def default_weights() -> Path:
@@ -79,7 +82,8 @@ def load_weights(path: Path | None = None) -> LarsNet:
 
 def make_separator(model: LarsNet, options: SeparationOptions) -> Separator:
     """A separator with these options. Raises UserError for a bad device or exponent."""
-    return Separator(
+    kind = RefinedSeparator if options.refine else Separator
+    return kind(
         model,
         wiener=options.wiener,
         sum_to_one=options.sum_to_mixture,

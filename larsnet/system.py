@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 
+from baselines import learn
 from baselines.checks import checked_mixture
 from baselines.system import Audio, Inputs, System, SystemInfo
+from larsnet import refinement
 from larsnet.checkpoint import load_checkpoint, read_info
 from larsnet.inference import Separator
-from larsnet.separation import default_weights, separate_blocks
+from larsnet.separation import (
+    SeparationOptions,
+    default_weights,
+    make_separator,
+    separate_blocks,
+)
 from larsnet.training_config import TrainConfig, train_config
 from larsnet.unet import n_parameters
 from stemgmd_build.errors import UserError
@@ -30,7 +38,7 @@ VERSION: Final = "1"
 
 @dataclass(frozen=True)
 class LarsnetSystem:
-    """A LarsNet, with or without the alpha-Wiener filter."""
+    """A LarsNet, with or without the alpha-Wiener filter, refined by NMFD or not."""
 
     info: SystemInfo
     separator: Separator
@@ -46,9 +54,13 @@ class LarsnetSystem:
         return stems
 
 
-def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> System:
+def make_larsnet_small(
+    device: str = "cpu", *, wiener: float | None = None, refine: bool = False
+) -> System:
     """The packaged weights. Raises UserError where they or the device are not there."""
     suffix, more = ("", "") if wiener is None else ("-wiener", ", Wiener")
+    if refine:
+        suffix, more = "-nmfd", " + NMFD"
     return make_larsnet(
         default_weights(),
         id=f"larsnet-small{suffix}",
@@ -56,10 +68,12 @@ def make_larsnet_small(device: str = "cpu", *, wiener: float | None = None) -> S
         licence="MIT",
         device=device,
         wiener=wiener,
+        refine=refine,
     )
 
 
 make_larsnet_small_wiener = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT)
+make_larsnet_small_nmfd = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT, refine=True)
 
 
 def make_larsnet(
@@ -70,6 +84,7 @@ def make_larsnet(
     licence: str,
     device: str = "cpu",
     wiener: float | None = None,
+    refine: bool = False,
 ) -> System:
     """A checkpoint of `stemgmd train` under an id and a name of its own.
 
@@ -96,8 +111,23 @@ def make_larsnet(
         kits_seen=kits,
     )
     threads = torch.get_num_threads()
-    separator = Separator(model, wiener=wiener, device=device, n_threads=threads)
-    return LarsnetSystem(info, separator)
+    options = SeparationOptions(wiener=wiener, device=device, n_threads=threads, refine=refine)
+    return LarsnetSystem(_refined(info) if refine else info, make_separator(model, options))
+
+
+def _refined(info: SystemInfo) -> SystemInfo:
+    """What refinement adds: templates, and what they were learnt from."""
+    learnt = learn.load(refinement.RECIPE)
+    facts = (refinement.STEM_STEPS, refinement.MIXTURE_STEPS, refinement.SILENCE)
+    known = f"{facts}|{refinement.MASK_EXPONENT}|{refinement.BLOCKS}|{learnt.digest}"
+    return replace(
+        info,
+        revision=f"{info.revision}-{hashlib.sha256(known.encode()).hexdigest()[:10]}",
+        trained_on=f"{info.trained_on}; one-shots of the training kits",
+        n_parameters=info.n_parameters + learnt.templates.values.numel(),
+        summary=f"{info.summary}; its stems start an NMFD that is fitted to the recording",
+        kits_seen=tuple(dict.fromkeys((*info.kits_seen, *learnt.kits))),
+    )
 
 
 def _runs(notes: Mapping[str, Any] | None) -> Iterator[tuple[TrainConfig, int]]:

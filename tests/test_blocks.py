@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from synthetic_drums import PIECES, SAMPLE_RATE, groove, one_shot
 from torch import Tensor
 
-from baselines.blocks import BlockConfig, Span, block_spans, iterate_blocks
+from baselines.blocks import BlockConfig, Span, block_spans, cut_blocks, faded, iterate_blocks
 from baselines.factorization import FactorizationConfig
 from baselines.masks import apply_masks, soft_masks
 from baselines.nmfd import factorize, stem_magnitudes
@@ -46,6 +46,26 @@ def test_blocks_cover_the_file_and_the_weights_sum_to_one(
     signal = torch.rand(2, n_samples)
     rebuilt = joined(lambda span: span.of(signal), n_samples, config)
     torch.testing.assert_close(rebuilt, signal, atol=1e-6, rtol=0)
+
+
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 700), max_size=12),
+    overlap=st.integers(1, 40).map(lambda n: 4 * n),
+    extra=st.integers(0, 300),
+)
+def test_a_stream_is_cut_into_the_blocks_of_the_file(
+    lengths: list[int], overlap: int, extra: int
+) -> None:
+    config = BlockConfig(2 * overlap + extra, overlap)
+    signal = torch.rand(2, sum(lengths))
+    blocks = list(cut_blocks(signal.split(lengths, dim=1), config))
+    spans = block_spans(signal.shape[1], config) if lengths else []
+    assert [is_last for _, is_last in blocks] == [span == spans[-1] for span in spans]
+    for (block, _), span in zip(blocks, spans, strict=True):
+        assert torch.equal(block, span.of(signal))
+    joined = torch.cat([signal[:, :0], *faded(blocks, config)], dim=1)
+    torch.testing.assert_close(joined, signal, atol=1e-6, rtol=0)
 
 
 def test_a_separator_that_looks_near_gives_the_same_as_on_the_whole_file() -> None:

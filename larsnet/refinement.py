@@ -101,6 +101,8 @@ class RefinedSeparator(Separator):
     def _refine(self, signals: Tensor) -> Tensor:
         """(batch, 6, 2, samples) to (batch, stems, 2, samples)."""
         rows = []
+        n_before = torch.get_num_threads()
+        torch.set_num_threads(self._n_threads)
         try:
             with torch.inference_mode():
                 for row in signals.to(self.device):
@@ -108,6 +110,8 @@ class RefinedSeparator(Separator):
         except (RuntimeError, MemoryError) as error:
             raise_if_out_of_memory(error, self.device, "48 s of audio")
             raise
+        finally:
+            torch.set_num_threads(n_before)
         return torch.stack(rows)
 
 

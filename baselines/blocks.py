@@ -102,11 +102,14 @@ def cut_blocks(chunks: Iterable[Tensor], config: BlockConfig) -> Iterator[tuple[
         n_held += chunk.shape[-1]
         while n_held > config.block_samples + config.overlap_samples:
             joined = torch.cat(held, dim=-1)
-            yield joined[..., : config.block_samples], False
-            held = [joined[..., config.block_samples - config.overlap_samples :]]
+            held = [joined[..., config.block_samples - config.overlap_samples :].clone()]
             n_held = held[0].shape[-1]
+            yield joined[..., : config.block_samples], False
+            del joined
     if held:
-        yield torch.cat(held, dim=-1), True
+        last = torch.cat(held, dim=-1)
+        held.clear()
+        yield last, True
 
 
 def faded(estimates: Iterable[tuple[Tensor, bool]], config: BlockConfig) -> Iterator[Tensor]:

@@ -56,6 +56,9 @@ BLOCKS: Final = BlockConfig()
 """Long, since a kit is learnt anew in each block."""
 
 
+_RUN_SAMPLES: Final = 1 << 18
+
+
 class RefinedSeparator(Separator):
     """A :class:`Separator` whose stems are refined, block by block.
 
@@ -96,7 +99,8 @@ class RefinedSeparator(Separator):
             for block, is_last in cut_blocks(both(), BLOCKS):
                 yield self._refine(block), is_last
 
-        return faded(refined(), BLOCKS)
+        for run in faded(refined(), BLOCKS):
+            yield from run.split(_RUN_SAMPLES, dim=-1)  # what follows copies its runs
 
     def _refine(self, signals: Tensor) -> Tensor:
         """(batch, 6, 2, samples) to (batch, stems, 2, samples)."""
@@ -112,7 +116,7 @@ class RefinedSeparator(Separator):
             raise
         finally:
             torch.set_num_threads(n_before)
-        return torch.stack(rows)
+        return rows[0][None] if len(rows) == 1 else torch.stack(rows)
 
 
 def refine(mixture: Tensor, estimate: Tensor, templates: Templates) -> Tensor:
@@ -129,10 +133,8 @@ def refine(mixture: Tensor, estimate: Tensor, templates: Templates) -> Tensor:
     if not bool(mixture.any()):
         return torch.zeros_like(estimate)
     analysis = templates.config.stft
-    spectrum = stft(mixture, analysis)
-    target = mono_magnitude(spectrum)
-    parts = mono_magnitude(stft(estimate, analysis))
-    fitted, activations = _fit_stems(parts, templates)
+    target = mono_magnitude(stft(mixture, analysis))
+    fitted, activations = _fit_stems(estimate, templates, target.shape[-1])
     sums = fitted.sum(dim=(1, 2))
     level = target.sum() / math.prod(activations.shape)
     found = nmfd.factorize(
@@ -141,18 +143,21 @@ def refine(mixture: Tensor, estimate: Tensor, templates: Templates) -> Tensor:
         MIXTURE_STEPS,
         activations=(activations * sums[:, None]).clamp_min(SILENCE * level),
     )
-    magnitudes = nmfd.stem_magnitudes(found, templates.stem_of_component, len(estimate))[0]
-    masks = soft_masks(magnitudes, MASK_EXPONENT)
+    masks = soft_masks(
+        nmfd.stem_magnitudes(found, templates.stem_of_component, len(estimate))[0], MASK_EXPONENT
+    )
+    spectrum = stft(mixture, analysis)  # again: kept so long, it would cost more memory than time
     return apply_masks(spectrum, masks.unsqueeze(1), analysis, mixture.shape[-1])
 
 
-def _fit_stems(parts: Tensor, templates: Templates) -> tuple[Tensor, Tensor]:
-    """Step 1: (stems, bins, frames) to templates like the given ones and their activations."""
-    owners = torch.tensor(templates.stem_of_component, device=parts.device)
+def _fit_stems(estimate: Tensor, templates: Templates, n_frames: int) -> tuple[Tensor, Tensor]:
+    """Step 1: templates like the given ones, and their activations (components, n_frames)."""
+    owners = torch.tensor(templates.stem_of_component, device=estimate.device)
     fitted = templates.values.clone()
-    activations = parts.new_zeros(len(owners), parts.shape[2])
-    for stem, part in enumerate(parts):
+    activations = estimate.new_zeros(len(owners), n_frames)
+    for stem, waveform in enumerate(estimate):  # one at a time: spectra are large
         own = (owners == stem).nonzero()[:, 0]
+        part = mono_magnitude(stft(waveform, templates.config.stft))
         if len(own) and bool(part.any()):
             found = nmfd.factorize(part[None], templates.values[own], STEM_STEPS)
             fitted[own], activations[own] = found.templates[0], found.activations[0]

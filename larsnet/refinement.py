@@ -100,7 +100,7 @@ class RefinedSeparator(Separator):
                 yield self._refine(block), is_last
 
         for run in faded(refined(), BLOCKS):
-            yield from run.split(_RUN_SAMPLES, dim=-1)  # what follows copies its runs
+            yield from torch.split(run, _RUN_SAMPLES, dim=-1)  # what follows copies its runs
 
     def _refine(self, signals: Tensor) -> Tensor:
         """(batch, 6, 2, samples) to (batch, stems, 2, samples)."""

@@ -55,8 +55,8 @@ MASK_EXPONENT: Final = 2.0
 BLOCKS: Final = BlockConfig()
 """Long, since a kit is learnt anew in each block."""
 
-
-_RUN_SAMPLES: Final = 1 << 18
+RUN_SAMPLES: Final = 1 << 18
+"""Of what is handed on: resampling and writing copy each run several times."""
 
 
 class RefinedSeparator(Separator):
@@ -100,7 +100,7 @@ class RefinedSeparator(Separator):
                 yield self._refine(block), is_last
 
         for run in faded(refined(), BLOCKS):
-            yield from torch.split(run, _RUN_SAMPLES, dim=-1)  # what follows copies its runs
+            yield from torch.split(run, RUN_SAMPLES, dim=-1)
 
     def _refine(self, signals: Tensor) -> Tensor:
         """(batch, 6, 2, samples) to (batch, stems, 2, samples)."""

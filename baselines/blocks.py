@@ -100,6 +100,7 @@ def cut_blocks(chunks: Iterable[Tensor], config: BlockConfig) -> Iterator[tuple[
     for chunk in chunks:
         held.append(chunk)
         n_held += chunk.shape[-1]
+        del chunk  # held once, not twice, while a block is worked on
         while n_held > config.block_samples + config.overlap_samples:
             joined = torch.cat(held, dim=-1)
             held = [joined[..., config.block_samples - config.overlap_samples :].clone()]

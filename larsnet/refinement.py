@@ -92,8 +92,11 @@ class RefinedSeparator(Separator):
             for stems in super(RefinedSeparator, self).stream(remembered()):
                 mixture = passed[0] if len(passed) == 1 else torch.cat(passed, dim=-1)
                 n_samples = stems.shape[-1]
-                passed[:] = [mixture[..., n_samples:]]
-                yield torch.cat((mixture[:, None, :, :n_samples], stems), dim=1)
+                passed[:] = [mixture[..., n_samples:].clone()]
+                signals = torch.cat((mixture[:, None, :, :n_samples], stems), dim=1)
+                del mixture, stems  # a block is long in coming: what is not needed goes before
+                yield signals
+                del signals
 
         def refined() -> Iterator[tuple[Tensor, bool]]:
             for block, is_last in cut_blocks(both(), BLOCKS):
@@ -146,8 +149,11 @@ def refine(mixture: Tensor, estimate: Tensor, templates: Templates) -> Tensor:
     masks = soft_masks(
         nmfd.stem_magnitudes(found, templates.stem_of_component, len(estimate))[0], MASK_EXPONENT
     )
-    spectrum = stft(mixture, analysis)  # again: kept so long, it would cost more memory than time
-    return apply_masks(spectrum, masks.unsqueeze(1), analysis, mixture.shape[-1])
+    channels = [  # one at a time, from a spectrum of its own: kept or whole, it takes memory
+        apply_masks(stft(channel, analysis), masks.unsqueeze(1), analysis, channel.shape[-1])
+        for channel in mixture.unsqueeze(1)
+    ]
+    return torch.cat(channels, dim=1)
 
 
 def _fit_stems(estimate: Tensor, templates: Templates, n_frames: int) -> tuple[Tensor, Tensor]:

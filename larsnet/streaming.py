@@ -62,7 +62,10 @@ def apply_to_stream(
             rows.append(istft(frames, config, stop - start)[n_sent - start :])
             tails.append(frames[:, -reach:].clone())
         carried = tails
-        yield torch.stack(rows).view(*masks.shape[:3], -1).to(samples.device)
+        run = torch.stack(rows).view(*masks.shape[:3], -1).to(samples.device)
+        del spectrum, masks, rows, frames  # whoever asks may work long before asking again
+        yield run
+        del run
         first_frame, n_sent = stop_frame, stop
 
 

@@ -131,6 +131,7 @@ def faded(estimates: Iterable[tuple[Tensor, bool]], config: BlockConfig) -> Iter
             tail = estimate[..., n_done:].clone()
             estimate = estimate[..., :n_done]
         yield estimate
+        del estimate  # before the next is made
 
 
 def _fade_in(n_overlap: int) -> Tensor:

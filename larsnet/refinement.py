@@ -92,7 +92,7 @@ class RefinedSeparator(Separator):
             for stems in super(RefinedSeparator, self).stream(remembered()):
                 mixture = passed[0] if len(passed) == 1 else torch.cat(passed, dim=-1)
                 n_samples = stems.shape[-1]
-                passed[:] = [mixture[..., n_samples:].clone()]
+                passed[:] = [mixture[..., n_samples:]]
                 signals = torch.cat((mixture[:, None, :, :n_samples], stems), dim=1)
                 del mixture, stems  # a block is long in coming: what is not needed goes before
                 yield signals
@@ -103,7 +103,9 @@ class RefinedSeparator(Separator):
                 yield self._refine(block), is_last
 
         for run in faded(refined(), BLOCKS):
-            yield from torch.split(run, RUN_SAMPLES, dim=-1)
+            for part in torch.split(run, RUN_SAMPLES, dim=-1):
+                yield part.clone()  # of its own, so that the run is not held while the next is made
+            del run, part
 
     def _refine(self, signals: Tensor) -> Tensor:
         """(batch, 6, 2, samples) to (batch, stems, 2, samples)."""

@@ -40,6 +40,7 @@ from stemgmd_build.taxonomy import SAMPLE_RATE
 
 PACKAGED_WEIGHTS: Final = Path(__file__).parent / "weights" / "larsnet-small.safetensors"
 _GRID: Final = 2.0**23
+_SHORT_SAMPLES: Final = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def separate_blocks(
     Raises:
         UserError: samples that are not finite (with the time), memory that does not suffice.
     """
-    heard = _Heard(blocks, sample_rate, keep=exact_sum)
+    heard = _Heard(_short(blocks), sample_rate, keep=exact_sum)
     n_channels = 0
 
     def flat(batches: Iterable[Tensor]) -> Iterator[Block]:
@@ -185,6 +186,13 @@ def separate_blocks(
     if missing:
         stems = np.zeros((n_stems, heard.n_channels, missing), np.float32)
         yield _exact(stems, heard.take(missing)) if exact_sum else stems
+
+
+def _short(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Blocks of at most `_SHORT_SAMPLES`: what is asked of them copies each several times."""
+    for block in blocks:
+        for first in range(0, max(1, block.shape[-1]), _SHORT_SAMPLES):
+            yield block[:, first : first + _SHORT_SAMPLES]
 
 
 class _Heard:

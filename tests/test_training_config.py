@@ -17,7 +17,9 @@ PACKAGED = config_names()
 
 
 def test_the_packaged_configurations_are_those_of_the_documentation() -> None:
-    small = [f"larsnet-small{name}" for name in ("", "-more-kits", "-varied", "-virtual")]
+    small = [
+        f"larsnet-small{name}" for name in ("", "-accelerator", "-more-kits", "-varied", "-virtual")
+    ]
     assert sorted(["larsnet", "larsnet-medium", *small, "smoke"]) == PACKAGED
     assert load_config("larsnet").model == LARSNET
     assert all(load_config(name).model == LARSNET_SMALL for name in small)

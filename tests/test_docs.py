@@ -203,7 +203,7 @@ def test_what_the_page_shows_runs(
             shell = ["bash", "-euo", "pipefail"] if block.language in SHELL else [sys.executable]
             result = subprocess.run(
                 [*shell, "-c", block.code],
-                cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3600,
+                cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900,
                 check=False,
             )  # fmt: skip
             assert result.returncode == 0, f"{block.code}\n{result.stdout}\n{result.stderr}"

@@ -22,6 +22,9 @@ from stemgmd_build.taxonomy import SAMPLE_RATE
 FileFormat = Literal["flac", "wav"]
 
 FULL_SCALE: Final = 32768.0
+_ROUND: Final = np.float32(1.5 * 2**23)
+"""Added to a float32 below 2**22, it leaves no bit for fractions, so that the sum is rounded to an
+integer, half to even, and the lowest bits of its 32 are that integer in two's complement."""
 _FLAC_LEVEL: Final = 4 / 8
 """libFLAC's level 4 of 0..8 (soundfile counts 0 to 1): 8 % smaller than 3, which codes the channels
 apart, for 9 % more time; 5, its default, takes another 16 % for the next 1 %."""
@@ -43,14 +46,18 @@ def quantize(samples: NDArray[np.float32], scratch: NDArray[np.float32]) -> NDAr
 
     ``scratch`` is float32 (2, >= n). Raises ClippingError where a sample does not fit.
     """
-    scaled = scratch[:, : samples.shape[1]]
-    np.multiply(samples, np.float32(FULL_SCALE), out=scaled)
-    np.rint(scaled, out=scaled)
-    if scaled.size and not (scaled.min() >= -FULL_SCALE and scaled.max() < FULL_SCALE):
+    steps = scratch[:, : samples.shape[1]]
+    np.multiply(samples, np.float32(FULL_SCALE), out=steps)
+    np.add(steps, _ROUND, out=steps)
+    if steps.size and not (
+        steps.min() >= _ROUND - FULL_SCALE and steps.max() < _ROUND + FULL_SCALE
+    ):
         raise ClippingError
-    pcm = np.empty((samples.shape[1], 2), np.int16)
-    pcm[:, 0] = scaled[0]
-    pcm[:, 1] = scaled[1]
+    # Two samples of 16 bits are one integer of 32: half the time of copies channel by channel.
+    left, right = steps.view(np.int32)
+    np.bitwise_and(left, 0xFFFF, out=left)
+    np.left_shift(right, 16, out=right)
+    pcm: NDArray[np.int16] = np.bitwise_or(left, right).view(np.int16).reshape(-1, 2)
     return pcm
 
 

@@ -215,6 +215,15 @@ def exact_sum(
         return np.zeros((n_samples, 2), np.int16)
     if len(parts) == 1:
         return parts[0]
+    # Where not even their peaks together leave 16 bits, there is no need for wider integers.
+    if (
+        sum(int(part.min()) for part in parts) >= -32768
+        and sum(int(part.max()) for part in parts) <= 32767
+    ):
+        narrow = parts[0] + parts[1]
+        for part in parts[2:]:
+            narrow += part
+        return narrow
     total = parts[0].astype(np.int32)
     for part in parts[1:]:
         total += part

@@ -35,6 +35,7 @@ from baselines.spectral import mono_magnitude, stft
 from baselines.templates import Templates
 from larsnet.inference import Separator, raise_if_out_of_memory
 from larsnet.model import LarsNet
+from larsnet.streaming import RUN_SAMPLES
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import STEMS
 
@@ -54,9 +55,6 @@ MASK_EXPONENT: Final = 2.0
 
 BLOCKS: Final = BlockConfig()
 """Long, since a kit is learnt anew in each block."""
-
-RUN_SAMPLES: Final = 1 << 18
-"""Of what is handed on: resampling and writing copy each run several times."""
 
 
 class RefinedSeparator(Separator):

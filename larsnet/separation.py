@@ -35,12 +35,12 @@ from larsnet.model import LarsNet
 from larsnet.original import load_original
 from larsnet.refinement import RefinedSeparator
 from larsnet.sources import MAX_CHANNELS, RATES_HZ, Block
+from larsnet.streaming import RUN_SAMPLES
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 PACKAGED_WEIGHTS: Final = Path(__file__).parent / "weights" / "larsnet-small.safetensors"
 _GRID: Final = 2.0**23
-_SHORT_SAMPLES: Final = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,10 @@ def separate_blocks(
 
 
 def _short(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Blocks of at most `_SHORT_SAMPLES`: what is asked of them copies each several times."""
+    """Blocks of at most `RUN_SAMPLES`: what is asked of them copies each several times."""
     for block in blocks:
-        for first in range(0, max(1, block.shape[-1]), _SHORT_SAMPLES):
-            yield block[:, first : first + _SHORT_SAMPLES]
+        for first in range(0, max(1, block.shape[-1]), RUN_SAMPLES):
+            yield block[:, first : first + RUN_SAMPLES]
 
 
 class _Heard:

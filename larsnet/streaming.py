@@ -9,11 +9,16 @@ handed on has all the frames that it lies in. Axes are (batch, stems, channels, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from baselines.spectral import StftConfig, istft, stft
+
+RUN_SAMPLES: Final = 1 << 18
+"""At most as many are taken in and handed on at once, by those that need not have a whole block:
+resampling, transforming and writing copy each run several times."""
 
 FindMasks = Callable[[Tensor], Tensor]
 """Magnitudes (batch, channels, bins, frames) to masks (batch, stems, channels, bins, frames)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import struct
 from pathlib import Path
 from typing import Final, Literal
@@ -22,6 +23,7 @@ from stemgmd_build.taxonomy import SAMPLE_RATE
 FileFormat = Literal["flac", "wav"]
 
 FULL_SCALE: Final = 32768.0
+_WAV_HEADER_BYTES: Final = 44
 _ROUND: Final = np.float32(1.5 * 2**23)
 """Added to a float32 below 2**22, it leaves no bit for fractions, so that the sum is rounded to an
 integer, half to even, and the lowest bits of its 32 are that integer in two's complement."""
@@ -98,18 +100,31 @@ class AudioFile:
         else:
             self._flac.write(pcm)
 
+    def write_silence(self, n_samples: int) -> None:
+        """Append zeros: in a WAV file a hole, which takes neither time nor disk."""
+        if self._flac is not None:
+            self._flac.write(np.zeros((n_samples, 2), np.int16))
+            return
+        zeros = memoryview(bytes(4 * n_samples))
+        self._hash(zeros)
+        self._file.seek(zeros.nbytes, io.SEEK_CUR)
+
     def _put(self, data: bytes | memoryview) -> None:
+        self._hash(data)
+        self._file.write(data)
+
+    def _hash(self, data: bytes | memoryview) -> None:
         self._sha256.update(data)
         if self._md5 is not None:
             self._md5.update(data)
         self._n_bytes += len(data) if isinstance(data, bytes) else data.nbytes
-        self._file.write(data)
 
     def finish(self) -> tuple[int, str, str]:
         """Close the file; return (bytes, SHA-256 in hex, MD5 in hex or "" without)."""
         if self._flac is not None:
             self._flac.close()
             self._put(self._encoded.getbuffer())
+        self._file.truncate(self._n_bytes)  # where it ends in a hole
         self._file.close()
         md5 = self._md5.hexdigest() if self._md5 is not None else ""
         return self._n_bytes, self._sha256.hexdigest(), md5
@@ -121,8 +136,18 @@ class AudioFile:
         self._file.close()
 
 
+def copy_silent(source: Path, target: Path, file_format: FileFormat) -> None:
+    """Copy a file that holds nothing but silence: a WAV file's samples stay a hole."""
+    if file_format == "flac":
+        shutil.copyfile(source, target)
+        return
+    with source.open("rb") as file, target.open("wb") as copy:
+        copy.write(file.read(_WAV_HEADER_BYTES))
+        copy.truncate(source.stat().st_size)
+
+
 def _wav_header(n_samples: int) -> bytes:
-    """The 44 bytes before n_samples of 16-bit stereo PCM (canonical RIFF WAVE)."""
+    """The `_WAV_HEADER_BYTES` before n_samples of 16-bit stereo PCM (canonical RIFF WAVE)."""
     n_bytes = 4 * n_samples
     layout = struct.pack("<IHHIIHH", 16, 1, 2, SAMPLE_RATE, 4 * SAMPLE_RATE, 4, 16)
     return (

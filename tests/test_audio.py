@@ -17,6 +17,7 @@ from stemgmd_build.audio import (
     AudioFile,
     ClippingError,
     FileFormat,
+    copy_silent,
     encoder_name,
     quantize,
     read_pcm,
@@ -103,6 +104,31 @@ def test_blocks_give_the_same_bytes_as_one_piece(
     whole = _write(folder / f"whole.{file_format}", file_format, pcm)
     blocks = np.split(pcm, sorted(cuts))
     assert _write(folder / f"blocks.{file_format}", file_format, *blocks) == whole
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("silent", [{0}, {1}, {2}, {0, 2}, {0, 1, 2}])
+def test_silence_is_the_same_bytes_as_zeros(
+    file_format: FileFormat, silent: set[int], tmp_path: Path
+) -> None:
+    pcm = np.random.default_rng(0).integers(-3000, 3000, (3, 20000, 2)).astype(np.int16)
+    pcm[sorted(silent)] = 0
+    wanted = _write(tmp_path / "zeros", file_format, *pcm, with_md5=True)
+    file = AudioFile(tmp_path / "silence", file_format, 60000, with_md5=True)
+    for number, block in enumerate(pcm):
+        if number in silent:
+            file.write_silence(len(block))
+        else:
+            file.write(block)
+    assert file.finish() == wanted
+    assert (tmp_path / "silence").read_bytes() == (tmp_path / "zeros").read_bytes()
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_copy_of_silence_is_the_same_bytes(file_format: FileFormat, tmp_path: Path) -> None:
+    _write(tmp_path / "one", file_format, np.zeros((100_000, 2), np.int16))
+    copy_silent(tmp_path / "one", tmp_path / "two", file_format)
+    assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

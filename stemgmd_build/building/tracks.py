@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build.audio import AudioFile, ClippingError, FileFormat, quantize
+from stemgmd_build.audio import AudioFile, ClippingError, FileFormat, copy_silent, quantize
 from stemgmd_build.building.manifest import FileRecord, TrackRecord, metadata_row, track_folder
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
@@ -128,7 +127,7 @@ def _write_files(job: Job, plan: Schedule, folder: str) -> tuple[tuple[FileRecor
             peak = _write_blocks(job, plan, files)
             sizes = {name: file.finish() for name, file in files.items()}
         for name in silent[1:]:
-            shutil.copyfile(scratch[silent[0]], scratch[name])
+            copy_silent(scratch[silent[0]], scratch[name], job.settings.file_format)
             sizes[name] = sizes[silent[0]]
         records = []
         for name in names:
@@ -170,12 +169,14 @@ def _write_blocks(job: Job, plan: Schedule, files: dict[str, AudioFile]) -> int:
             mixture = exact_sum(pcm, PIECES, n_samples)
             for name, file in files.items():
                 if name == "mixture":
-                    part = mixture
-                elif name in STEMS:  # kick and snare are pieces and stems at once
-                    part = exact_sum(pcm, PIECES_OF_STEM[name], n_samples)
+                    file.write(mixture)
+                    continue
+                # kick and snare are pieces and stems at once
+                members = PIECES_OF_STEM[name] if name in STEMS else (name,)
+                if any(piece in pcm for piece in members):
+                    file.write(exact_sum(pcm, members, n_samples))
                 else:
-                    part = exact_sum(pcm, (name,), n_samples)
-                file.write(part)
+                    file.write_silence(n_samples)
             peak = max(peak, int(mixture.max(initial=0)), -int(mixture.min(initial=0)))
     except ClippingError:
         raise UserError(

@@ -107,7 +107,8 @@ class AudioFile:
             return
         zeros = memoryview(bytes(4 * n_samples))
         self._hash(zeros)
-        self._file.seek(zeros.nbytes, io.SEEK_CUR)
+        self._file.seek(max(0, zeros.nbytes - 1), io.SEEK_CUR)
+        self._file.write(zeros[-1:])  # else a hole at the end would be none
 
     def _put(self, data: bytes | memoryview) -> None:
         self._hash(data)
@@ -124,7 +125,6 @@ class AudioFile:
         if self._flac is not None:
             self._flac.close()
             self._put(self._encoded.getbuffer())
-        self._file.truncate(self._n_bytes)  # where it ends in a hole
         self._file.close()
         md5 = self._md5.hexdigest() if self._md5 is not None else ""
         return self._n_bytes, self._sha256.hexdigest(), md5

@@ -39,6 +39,8 @@ from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
 SEGMENT_SEC: Final = 11.85
 """LarsNet's training segment (arXiv 2312.09663, section 4)."""
 
+_CHUNK: Final = 32768  # samples a channel: a chunk of the sum stays in a core's cache
+
 Stems = Literal["five", "nine"]
 Output = Literal["numpy", "torch"]
 
@@ -87,6 +89,23 @@ class _Cut:
         before = self._ends[track - 1] if track else 0
         length = self._lengths[track]
         return track, (index - before) * self._hop, self.n_samples or length
+
+
+def _sum_of(stems: NDArray[np.float32], rows: Sequence[int]) -> NDArray[np.float32]:
+    """The sum of some stems (n_stems, 2, n_samples) in the order of ``rows``: (2, n_samples).
+
+    In chunks that stay in the cache and without the silent stems, which takes less time than
+    numpy's sum over all; the samples are the same.
+    """
+    if len(rows) < 2:
+        return stems[rows[0]].copy() if rows else np.zeros_like(stems[0])
+    total = np.empty_like(stems[0])
+    for i in range(0, total.shape[1], _CHUNK):
+        chunk, parts = total[:, i : i + _CHUNK], stems[:, :, i : i + _CHUNK]
+        np.add(parts[rows[0]], parts[rows[1]], out=chunk)
+        for row in rows[2:]:
+            chunk += parts[row]
+    return total
 
 
 def _as_output(array: NDArray[np.float32], output: Output) -> Any:
@@ -226,10 +245,7 @@ class RenderedStemGMD:
                 heard |= {rows[piece] for piece in sounding_pieces(plan, start, stop)} - {-1}
         names = [self.kits[i].id for i in chosen]
         kit_name = names[0] if len(set(names)) == 1 else "+".join(names)
-        # stem by stem and without the silent ones: half the time of a sum over all
-        mixture = np.zeros_like(stems[0])
-        for row in sorted(heard):
-            mixture += stems[row]
+        mixture = _sum_of(stems, sorted(heard))
         arrays = (_as_output(mixture, self._output), _as_output(stems, self._output))
         return Segment(*arrays, self.performances[performance].id, kit_name, start)
 

@@ -32,8 +32,6 @@ missing_packages() {
 }
 
 install_packages() {
-  # Debian's Python comes without venv.
-  [ -n "${PYTHON:-}" ] || [ -x .venv/bin/python ] || find_python >/dev/null 2>&1 || libraries+=(python3-venv)
   mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}" "${ffmpeg[@]}")
   [ ${#missing[@]} -eq 0 ] && return
   echo "setup: installing Debian packages (the drum kits are about 330 MB, the browser 120 MB): ${missing[*]}"
@@ -64,28 +62,46 @@ is no apt). Going on with what is here; one kit comes with pretty_midi.
 EOF
 }
 
-stamp=.venv/.stemgmd-setup
-state=$(cat requirements.lock pyproject.toml scripts/setup.sh | cksum)
-stale=$([ "$(cat "$stamp" 2>/dev/null)" = "$state" ] || echo yes)
-
-if [ -n "${STEMGMD_NO_APT:-}" ]; then
-  :
-elif command -v apt-get >/dev/null && command -v dpkg-query >/dev/null && [ "$(id -u)" = 0 ]; then
-  install_packages
-elif [ -n "$stale" ] && [ -n "$(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}" "${ffmpeg[@]}")" ]; then
-  explain_packages
-fi
-
-if [ -n "$stale" ]; then
+# Begins to install the locked dependencies and goes on, for apt has its own share to fetch.
+begin_environment() {
+  local python
   python=$(find_python)
   echo "setup: .venv with $("$python" --version), locked dependencies"
   # An environment that was cut short has a Python but no pip.
   .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
-  # Python compiles what it imports; compiling all that is installed takes longer than installing.
-  install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile)
   # shellcheck disable=SC2086
-  "${install[@]}" ${PIP_ARGS:-} -r requirements.lock
+  "${install[@]}" ${PIP_ARGS:-} -r requirements.lock &
+  locked=$!
+  # In the background it does not hear Ctrl-C.
+  trap 'kill "$locked" 2>/dev/null || :' EXIT
+}
+
+end_environment() {
+  wait "$locked"
+  trap - EXIT
   "${install[@]}" --no-deps --editable .
   echo "$state" >"$stamp"
   echo "setup: done; .venv/bin/stemgmd --help"
+}
+
+stamp=.venv/.stemgmd-setup
+state=$(cat requirements.lock pyproject.toml scripts/setup.sh | cksum)
+stale=$([ "$(cat "$stamp" 2>/dev/null)" = "$state" ] || echo yes)
+# Python compiles what it imports; compiling all that is installed takes longer than installing.
+install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile)
+apt=$([ -z "${STEMGMD_NO_APT:-}" ] && command -v apt-get >/dev/null && command -v dpkg-query >/dev/null &&
+  [ "$(id -u)" = 0 ] && echo yes) || :
+
+# Debian's Python comes without venv, which then goes first.
+if [ -n "$apt" ] && [ -z "${PYTHON:-}" ] && [ ! -x .venv/bin/python ] && ! find_python >/dev/null 2>&1; then
+  libraries+=(python3-venv)
+  install_packages
 fi
+[ -z "$stale" ] || begin_environment
+if [ -n "$apt" ]; then
+  install_packages
+elif [ -z "${STEMGMD_NO_APT:-}" ] && [ -n "$stale" ] &&
+  [ -n "$(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}" "${ffmpeg[@]}")" ]; then
+  explain_packages
+fi
+[ -z "$stale" ] || end_environment

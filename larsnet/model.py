@@ -96,8 +96,11 @@ def wiener_masks(masks: Tensor, magnitudes: Tensor, alpha: float) -> Tensor:
     Returns:
         Masks of the same shape that sum to at most one over the stems.
     """
-    powers = (masks * magnitudes.unsqueeze(-4)).pow_(alpha)
-    return powers.div_(powers.sum(dim=-4, keepdim=True).add_(_WIENER_FLOOR))
+    # Divided by the mixture's power throughout: masks are at most one, so no exponent overflows.
+    powers = masks.pow(alpha)
+    floor = _WIENER_FLOOR / magnitudes.unsqueeze(-4).pow(alpha)
+    total = powers.sum(dim=-4, keepdim=True).add_(floor)
+    return powers.div_(total.clamp_min_(torch.finfo(masks.dtype).tiny))
 
 
 def sharing_masks(masks: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ def separate(
     """Stems of a waveform, by name.
 
     Args:
-        waveform: ([channels,] samples), full scale 1.0; an array or a tensor.
+        waveform: ([channels,] samples), floating point, full scale 1.0; an array or a tensor.
         sample_rate: in Hz.
         options: default: the nets' own masks, on the processor.
         weights: as in :func:`load_weights`.
@@ -112,13 +112,22 @@ def separate(
         float32 (channels, samples) for each stem, as long as ``waveform``, at its rate.
 
     Raises:
-        UserError: no weights, a shape that is no recording, samples that are not finite.
+        UserError: no weights, a shape that is no recording, samples that are whole numbers or
+            not finite.
     """
     options = options or SeparationOptions()
     if isinstance(waveform, Tensor):
         waveform = waveform.detach().cpu()
     try:
-        samples = np.atleast_2d(np.asarray(waveform, np.float32))
+        given = np.asarray(waveform)
+        if given.dtype.kind in "iub":
+            raise UserError(
+                f"a waveform is floating point with full scale 1.0, not {given.dtype}; divide it "
+                "by its full scale (int16: by 32768)"
+            )
+        if given.dtype.kind == "c":
+            raise UserError("a waveform is real, not complex")
+        samples = np.atleast_2d(given.astype(np.float32))
     except (ValueError, TypeError) as error:
         raise UserError(f"a waveform is an array of numbers ({error})") from error
     low, high = RATES_HZ

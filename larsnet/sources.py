@@ -45,11 +45,15 @@ SUFFIXES: Final = frozenset(
 
 @dataclass(frozen=True)
 class Source:
-    """An open file. ``n_samples`` is what its header says, None where it says nothing."""
+    """An open file. ``n_samples`` is what its header says, None where it says nothing.
+
+    ``about_sec`` is how long it probably is, None where nobody knows.
+    """
 
     sample_rate: int
     n_channels: int
     n_samples: int | None
+    about_sec: float | None
     blocks: Callable[[], Iterator[Block]]
 
 
@@ -72,7 +76,9 @@ def open_source(path: Path) -> Iterator[Source]:
             yield _checked(source, path)
         return
     with file:
-        source = Source(file.samplerate, file.channels, file.frames, lambda: _read(file, path))
+        about_sec = file.frames / file.samplerate
+        rate, n_channels = file.samplerate, file.channels
+        source = Source(rate, n_channels, file.frames, about_sec, lambda: _read(file, path))
         yield _checked(source, path)
 
 
@@ -104,8 +110,7 @@ def _open_ffmpeg(path: Path, reason: Exception) -> Iterator[Source]:
             f"{path} cannot be read by libsndfile ({_line(str(reason))}), and there is no ffmpeg; "
             "install it, or convert the file to WAV or FLAC"
         )
-    command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file"]
-    command += ["-format_whitelist", _FFMPEG_FORMATS, "-i", f"file:{path.resolve()}"]
+    command = [program, "-v", "error", "-nostdin", *_local(path)]
     command += ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
@@ -125,12 +130,34 @@ def _open_ffmpeg(path: Path, reason: Exception) -> Iterator[Source]:
                 if process.wait() != 0:
                     raise UserError(f"{path} is damaged: {_said(complaints)}")
 
-            yield Source(rate, n_channels, None, blocks)
+            yield Source(rate, n_channels, None, _probed_sec(path), blocks)
         finally:
             process.kill()
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+
+
+def _local(path: Path) -> list[str]:
+    """What ffmpeg and ffprobe are told to open: this file, as audio, and no other."""
+    opened = ["-protocol_whitelist", "file", "-format_whitelist", _FFMPEG_FORMATS]
+    return [*opened, "-i", f"file:{path.resolve()}"]
+
+
+def _probed_sec(path: Path) -> float | None:
+    """The duration that ffprobe, which comes with ffmpeg, tells; None where it tells none."""
+    program = shutil.which("ffprobe")
+    if program is None:
+        return None
+    command = [program, "-v", "quiet", "-show_entries", "format=duration", "-of", "csv=p=0"]
+    told = subprocess.run(
+        [*command, *_local(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    try:
+        seconds = float(told.stdout)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < float("inf") else None
 
 
 def _read_au_header(pipe: IO[bytes]) -> tuple[int, int] | None:
@@ -153,7 +180,10 @@ def _read_pipe(pipe: IO[bytes], n_channels: int) -> Iterator[Block]:
 
 def _said(complaints: IO[bytes]) -> str:
     complaints.seek(0)
-    return _line(complaints.read(4096).decode("utf-8", "replace")) or "it says nothing"
+    text = complaints.read(4096).decode("utf-8", "replace")
+    if "matches no streams" in text:
+        return "it holds no sound"
+    return _line(text) or "it says nothing"
 
 
 def _line(text: str) -> str:

@@ -63,9 +63,14 @@ def find_tracks(inputs: Sequence[Path], out: Path) -> list[Track]:
         if not path.is_dir():
             found.append((path, Path(path.name)))
             continue
-        inside = [p for p in sorted(path.rglob("*")) if _is_recording(p, out)]
+        inside = [p for p in sorted(path.rglob("*")) if _is_recording(p, path, out)]
         if not inside:
-            raise UserError(f"{path} holds no audio files")
+            within = path.resolve().is_relative_to(out.resolve())
+            raise UserError(
+                f"{path} is inside the output folder, whose files are not separated; name another"
+                if within
+                else f"{path} holds no audio files"
+            )
         found += [(p, p.relative_to(path)) for p in inside]
     shared = Counter(_key(name.with_suffix("")) for _, name in found)
     taken: set[str] = set()
@@ -79,6 +84,21 @@ def find_tracks(inputs: Sequence[Path], out: Path) -> list[Track]:
         taken.add(_key(unique))
         tracks.append(Track(path, str(unique)))
     return tracks
+
+
+def refuse_to_overwrite(
+    tracks: Sequence[Track], out: Path, stems: Sequence[str], file_format: FileFormat
+) -> None:
+    """Raise UserError where a stem would be written over one of the recordings themselves."""
+    recordings = {track.path.resolve(): track.path for track in tracks}
+    for track in tracks:
+        for stem in stems:
+            target = (out / track.name / f"{stem}.{file_format}").resolve()
+            if target in recordings:
+                raise UserError(
+                    f"{recordings[target]} would be overwritten by the stem {stem} of "
+                    f"{track.path}; name another output folder"
+                )
 
 
 def separate_file(
@@ -120,6 +140,9 @@ def separate_file(
             _check(partial, written.n_samples)
             folder.mkdir(exist_ok=True)
             for path in partial.iterdir():
+                if (folder / path.name).is_dir():
+                    raise UserError(f"{folder / path.name} is a folder; a stem is to go there")
+            for path in partial.iterdir():
                 os.replace(path, folder / path.name)
         except UserError as error:
             named = str(track.path) in str(error)
@@ -144,10 +167,14 @@ def _write(
     progress: Callable[[float, float | None], None],
 ) -> Written:
     container = file_format.upper()
-    if file_format == "wav" and 4 * source.n_channels * (source.n_samples or 0) > _WAV_BYTES:
+    if file_format == "flac" and not _suits_flac(source):
+        raise UserError(
+            f"FLAC cannot hold {source.n_channels} channels at {source.sample_rate} Hz; "
+            "use --format wav"
+        )
+    if file_format == "wav" and _may_be_too_long(source):
         container = "RF64"
     n_samples = n_clipped = 0
-    all_sec = None if source.n_samples is None else source.n_samples / source.sample_rate
     with ExitStack() as stack:
         files = [
             stack.enter_context(
@@ -170,8 +197,24 @@ def _write(
                 n_clipped += int(np.count_nonzero(np.abs(block) > 1))
             for file, stem_block in zip(files, block, strict=True):
                 file.write(stem_block.T)
-            progress(n_samples / source.sample_rate, all_sec)
+            progress(n_samples / source.sample_rate, source.about_sec)
     return Written(folder, n_samples, source.sample_rate, n_clipped)
+
+
+def _suits_flac(source: Source) -> bool:
+    """At most eight channels; above 65,535 Hz libFLAC's subset knows tens of hertz alone."""
+    rate = source.sample_rate
+    plain = rate <= 65_535 or (rate % 10 == 0 and rate <= 655_350)
+    return source.n_channels <= 8 and plain
+
+
+def _may_be_too_long(source: Source) -> bool:
+    """Whether stems might not fit into WAV. What ffprobe tells may be wrong by a half."""
+    if source.n_samples is not None:
+        return 4 * source.n_channels * source.n_samples > _WAV_BYTES
+    if source.about_sec is None:
+        return True
+    return 8 * source.n_channels * source.about_sec * source.sample_rate > _WAV_BYTES
 
 
 def _check(folder: Path, n_samples: int) -> None:
@@ -181,8 +224,8 @@ def _check(folder: Path, n_samples: int) -> None:
             raise OSError(f"{path.name} came out short; is the disk full?")
 
 
-def _is_recording(path: Path, out: Path) -> bool:
-    hidden = path.name.startswith(".")
+def _is_recording(path: Path, searched: Path, out: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(searched).parts)
     own = path.resolve().is_relative_to(out.resolve())
     return path.suffix.lower() in SUFFIXES and not hidden and not own and path.is_file()
 

@@ -160,6 +160,26 @@ def test_masks_that_share_sum_to_one_and_wiener_masks_to_no_more() -> None:
     torch.testing.assert_close(shares[..., 1:].sum(dim=0), one[..., 1:], rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_wiener_masks_are_shares_of_the_stems_powers(alpha: float) -> None:
+    masks, magnitudes = torch.rand(5, 2, 8, 4), torch.rand(2, 8, 4)
+    powers = (masks * magnitudes).double() ** alpha
+    expected = (powers / (powers.sum(dim=0) + 1e-7)).float()
+    torch.testing.assert_close(wiener_masks(masks, magnitudes, alpha), expected)
+
+
+@pytest.mark.parametrize("alpha", [14.0, 50.0, 1000.0])
+def test_a_high_exponent_leaves_each_cell_to_its_loudest_stem(alpha: float) -> None:
+    masks = torch.tensor([0.9, 0.5, 1e-3, 0.0, 0.0])[:, None, None, None].expand(5, 2, 1, 3)
+    magnitudes = torch.tensor([0.0, 2000.0, 1e9]).expand(2, 1, 3)
+    shares = wiener_masks(masks, magnitudes, alpha)
+    assert torch.isfinite(shares).all()
+    assert not shares[..., 0].any()
+    if alpha <= 50:
+        assert (shares[0, ..., 1:] > 0.999).all()
+    assert (shares[1:, ..., 1:] < 0.001).all()
+
+
 @pytest.mark.parametrize(("n_bins", "n_bands"), [(2048, 256), (2048, 64), (64, 64), (100, 2)])
 def test_bands_keep_what_is_constant_and_widen_upwards(n_bins: int, n_bands: int) -> None:
     edges = band_edges(n_bins, n_bands)

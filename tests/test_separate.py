@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_larsnets import BANDED, bursts, wild_model
+from waiting import wait_until
 
 import larsnet
-from larsnet import separation, sources
+from larsnet import separation, sources, stemfiles
 from larsnet.checkpoint import save_checkpoint
 from larsnet.inference import Separator
 from larsnet.separation import SeparationOptions, make_separator, separate_blocks
@@ -156,6 +157,13 @@ def test_what_is_no_recording_is_one_line(
         larsnet.separate(waveform, rate, weights=weights)
 
 
+@pytest.mark.parametrize("kind", ["int16", "uint8", "complex64"])
+def test_whole_numbers_are_refused_and_not_taken_for_full_scale(weights: Path, kind: str) -> None:
+    """What scipy.io.wavfile reads is int16; nets hear how loud a recording is."""
+    with pytest.raises(UserError, match=r"floating point|not complex"):
+        larsnet.separate(np.ones((2, 3000), kind), 44100, weights=weights)
+
+
 def test_weights_that_change_on_disk_are_read_again(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     mixture = bursts(20_000)
@@ -195,6 +203,66 @@ def test_folders_are_searched_and_names_never_collide(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     with pytest.raises(UserError, match="no audio"):
         find_tracks([tmp_path / "c"], tmp_path / "out")
+
+
+def test_hidden_folders_and_the_output_folder_are_not_searched(tmp_path: Path) -> None:
+    for name in ("in/.trash/x.wav", "in/y.wav", "stems/y/kick.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (track,) = find_tracks([tmp_path / "in"], tmp_path / "stems")
+    assert track.name == "y"
+    with pytest.raises(UserError, match="inside the output folder"):
+        find_tracks([tmp_path / "in"], tmp_path / "in")
+
+
+@pytest.mark.parametrize("inputs", [["kick/kick.wav"], ["snare.wav", "snare/hihat.wav"]])
+def test_no_recording_is_overwritten_by_a_stem(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str], inputs: list[str]
+) -> None:
+    paths = [write(tmp_path / name, bursts(2000)) for name in inputs]
+    before = [path.read_bytes() for path in paths]
+    assert separate(*paths, "-o", tmp_path, "--weights", weights) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_stems_that_cannot_all_take_their_place_take_none(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "drums.wav", bursts(2000))
+    folder = tmp_path / "out" / "drums"
+    (folder / "snare.wav").mkdir(parents=True)
+    assert separate(path, "-o", tmp_path / "out", "--weights", weights) == 2
+    assert "snare.wav is a folder" in capsys.readouterr().err
+    assert [entry.name for entry in folder.parent.rglob("*")] == ["drums", "snare.wav"]
+
+
+@pytest.mark.parametrize(("n_channels", "rate"), [(9, 44_100), (2, 88_201)])
+def test_what_flac_cannot_hold_is_said_with_the_way_out(
+    tmp_path: Path,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    n_channels: int,
+    rate: int,
+) -> None:
+    path = write(tmp_path / "drums.wav", bursts(2000, n_channels), rate)
+    out = tmp_path / "out"
+    assert separate(path, "-o", out, "--weights", weights, "--format", "flac") == 2
+    assert "use --format wav" in capsys.readouterr().err
+    assert not list(out.iterdir())
+    assert separate(path, "-o", out, "--weights", weights) == 0
+
+
+def test_a_run_that_is_terminated_leaves_nothing(tmp_path: Path, weights: Path) -> None:
+    path = write(tmp_path / "drums.wav", np.tile(bursts(44_100), 600))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "stemgmd_build.cli", "separate", str(path), "-o", str(out)]
+    process = subprocess.Popen([*command, "--weights", str(weights)])
+    wait_until(lambda: len(list(out.glob(".drums.*.part/*.wav"))) == 5, process)
+    process.terminate()
+    assert process.wait() == 143
+    assert not list(out.iterdir())
 
 
 def bad_file(kind: str, folder: Path) -> Path:
@@ -351,7 +419,9 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
 
 
 @needs_ffmpeg
-def test_ffmpeg_reads_what_libsndfile_does_not(tmp_path: Path, exact: Separator) -> None:
+def test_ffmpeg_reads_what_libsndfile_does_not(
+    tmp_path: Path, exact: Separator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = write(tmp_path / "drums.wav", bursts(50_000))
     encoded = tmp_path / "-drums.m4a"
     command = ["ffmpeg", "-v", "error", "-i", str(original), "-c:a", "alac", f"file:{encoded}"]
@@ -360,13 +430,27 @@ def test_ffmpeg_reads_what_libsndfile_does_not(tmp_path: Path, exact: Separator)
         soundfile.info(encoded)
     with sources.open_source(encoded) as source:
         assert (source.sample_rate, source.n_channels, source.n_samples) == (44100, 2, None)
+        assert source.about_sec == pytest.approx(50_000 / 44100, abs=0.01)
         samples = np.concatenate(list(source.blocks()), axis=1)
     np.testing.assert_array_equal(samples, bursts(50_000))
     written = separate_file(exact, Track(encoded, "drums"), tmp_path / "out", exact_sum=True)
     assert written.n_samples == 50_000
+    monkeypatch.setattr(stemfiles, "_WAV_BYTES", 200_000)  # of a length that only ffprobe tells
+    separate_file(exact, Track(encoded, "long"), tmp_path / "out")
+    kick = tmp_path / "out" / "long" / "kick.wav"
+    assert (soundfile.info(kick).format, soundfile.info(kick).frames) == ("RF64", 50_000)
     content = encoded.read_bytes()
     encoded.write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="ffmpeg"), sources.open_source(encoded):
+        pass
+
+
+@needs_ffmpeg
+def test_a_film_without_sound_is_one_line_that_says_so(tmp_path: Path, weights: Path) -> None:
+    film = tmp_path / "film.mp4"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=size=16x16:duration=1"]
+    subprocess.run([*command, str(film)], check=True)
+    with pytest.raises(UserError, match="no sound"), sources.open_source(film):
         pass
 
 

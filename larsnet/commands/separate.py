@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from larsnet.inference import Separator
 from larsnet.separation import SeparationOptions, load_weights, make_separator
-from larsnet.stemfiles import Track, Written, find_tracks, separate_file
+from larsnet.stemfiles import Track, Written, find_tracks, refuse_to_overwrite, separate_file
 from stemgmd_build.errors import UserError
 
 _EPILOG = """\
@@ -64,6 +65,8 @@ def main(argv: list[str]) -> int:
         options.wiener, options.sum_to_mixture, options.device, n_threads, options.refine
     )
     separator = make_separator(load_weights(options.weights), chosen)
+    refuse_to_overwrite(tracks, options.out, separator.config.stems, options.format)
+    signal.signal(signal.SIGTERM, _terminate)
     n_failed = 0
     for track in tracks:
         try:
@@ -89,6 +92,11 @@ def main(argv: list[str]) -> int:
                 file=sys.stderr,
             )
     return 1 if n_failed else 0
+
+
+def _terminate(signum: int, frame: object) -> None:
+    """End as after Ctrl-C would, so that no half of a track stays behind."""
+    raise SystemExit(128 + signum)
 
 
 def _separate_with_bar(separator: Separator, track: Track, options: argparse.Namespace) -> Written:

@@ -179,9 +179,25 @@ def test_nothing_above_60_db_is_cut_unless_5_s_have_passed(
         assert np.abs(beyond).sum(axis=0).max() <= sum(peaks) * 1.001e-3
 
 
-def test_a_track_ends_when_its_only_hit_has_fallen_by_60_db(bank: Bank) -> None:
+def test_a_track_fades_out_once_its_only_hit_has_fallen_by_60_db(bank: Bank) -> None:
+    index = bank.shot_of[ARTICULATIONS.index("hihat_open"), 100]
+    n_tail = bank.shots[index].n_tail60
+    assert n_tail + 441 < bank.shots[index].n_samples
+    plan = plan_of(bank, (777, "hihat_open", 100))
+    assert plan.n_samples == 777 + n_tail + 441
+    out = render(plan)[OPEN, :, 777:]
+    plain = shot_of(bank, "hihat_open", 100)[:, : n_tail + 441]
+    assert np.array_equal(out[:, :n_tail], plain[:, :n_tail]), "nothing above -60 dB is faded"
+    fade = np.linspace(1, 0, 442)[1:]
+    assert np.allclose(out[:, n_tail:], plain[:, n_tail:] * fade, atol=1e-7)
+
+
+def test_what_ends_by_itself_within_the_fade_is_not_faded(bank: Bank) -> None:
     index = bank.shot_of[ARTICULATIONS.index("snare"), 100]
-    assert plan_of(bank, (777, "snare", 100)).n_samples == 777 + bank.shots[index].n_tail60
+    assert bank.shots[index].n_samples < bank.shots[index].n_tail60 + 441
+    plan = plan_of(bank, (777, "snare", 100))
+    out = render(plan)[PIECES.index("snare"), :, 777:]
+    assert np.array_equal(out, shot_of(bank, "snare", 100))
 
 
 def test_a_long_ring_ends_5_s_after_the_last_hit_in_a_fade(steady: Bank) -> None:

@@ -6,8 +6,8 @@ Conventions and deviations from a sequencer:
   exponential decay of 25 ms; without it, all ring on, which is StemGMD's way;
 - ``articulations="nine"`` plays every strike of a piece with the piece's one sound, as StemGMD
   does; "full" uses the kit's finer sounds (rim, cross-stick, bell, edge);
-- a track ends when its last sound has fallen by 60 dB, at most 5 s after its last hit; where it
-  still sounds then, the last 10 ms fade out.
+- a track fades out within the 10 ms after its last sound has fallen by 60 dB, and where it sounds
+  longer, within the last 10 ms of 5 s after its last hit.
 All is summed in float32 in the order of the hits, with each product rounded before it is added,
 so that the same bank gives the same samples on every machine, in one piece or in blocks.
 """
@@ -35,7 +35,7 @@ from stemgmd_build.taxonomy import (
 
 Articulations = Literal["nine", "full"]
 
-RENDERER_VERSION: Final = 1
+RENDERER_VERSION: Final = 2
 """Goes up whenever the same hits on the same bank would give other samples."""
 
 LONGEST_TAIL_SAMPLES: Final = 5 * SAMPLE_RATE
@@ -131,9 +131,10 @@ def schedule(
     end = 0
     fades = False
     if len(row):
-        rings_until = int((strikes.onset + np.minimum(tail, length)).max())
-        end = min(rings_until, int(strikes.onset[-1]) + LONGEST_TAIL_SAMPLES)
-        fades = end < int((strikes.onset + length).max())
+        sounds_until = int((strikes.onset + length).max())
+        fades_until = int((strikes.onset + np.minimum(tail, length)).max()) + FADE_SAMPLES
+        end = min(fades_until, sounds_until, int(strikes.onset[-1]) + LONGEST_TAIL_SAMPLES)
+        fades = end < sounds_until
     gain = bank.gain_of[row, strikes.velocity]
     return Schedule(bank, strikes.onset, length, choke_at, shot, piece, gain, end, fades)
 

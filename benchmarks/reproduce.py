@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from larsnet.config import tuples_of_lists
+from larsnet.records import tuples_of_lists
 from stemgmd_build.building import build
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError

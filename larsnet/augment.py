@@ -29,6 +29,7 @@ import torch
 from scipy.fft import next_fast_len, prev_fast_len
 from torch import Tensor
 
+from larsnet.records import check_types
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
 NAMES: Final = ("kit_swap", "doubling", "pitch_shift", "saturation", "channel_swap", "remix")
@@ -71,6 +72,7 @@ class AugmentConfig:
     reverb_db: tuple[float, float] = (-24.0, -6.0)
 
     def __post_init__(self) -> None:
+        check_types(self)
         chances = [self.example, *(getattr(self, name) for name in (*NAMES, *MORE_NAMES))]
         if not all(0 <= p <= 1 for p in chances):
             raise ValueError("probabilities of augmentations are from 0 to 1")
@@ -133,10 +135,15 @@ def draw(config: AugmentConfig, *, kit: int, n_kits: int, seed: int, index: int)
     others, kept = rng.integers(n_kits, size=n_stems), int(rng.integers(n_stems))
     kits = [int(others[i]) if swap and i != kept else kit for i in range(n_stems)]
     rng, which = strikes("doubling", n_stems)
-    # One of n times it is the kit that plays already, which changes nothing: drawn without a look
-    # at the kits, so that it does not depend on their swap.
-    seconds = rng.integers(n_kits, size=n_stems)
-    doubles = [int(seconds[i]) if which[i] else -1 for i in range(n_stems)]
+    shares = rng.random(n_stems)
+    doubles = [-1] * n_stems
+    for i in range(n_stems):
+        # Neither the kit that plays nor the one that would after a swap, so that it does not depend
+        # on whether there is a swap; of two kits there is but the other one, of one none.
+        taken = {kit, int(others[i])} if n_kits > 2 else {kits[i]}
+        left = [k for k in range(n_kits) if k not in taken]
+        if which[i] and left:
+            doubles[i] = left[int(shares[i] * len(left))]
     rng, which = strikes("pitch_shift", n_stems)
     shifts = rng.uniform(-config.semitones, config.semitones, n_stems)
     semitones = [float(shifts[i]) if which[i] else 0.0 for i in range(n_stems)]

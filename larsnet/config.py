@@ -6,11 +6,11 @@ can train. Configurations are plain frozen records: they travel as JSON inside a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
 from baselines.spectral import StftConfig
+from larsnet.records import check_types, known
 from stemgmd_build.taxonomy import STEMS
 
 AUDIO_CHANNELS: Final = 2
@@ -38,6 +38,7 @@ class UnetConfig:
     n_masks: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         cell = 2**self.depth
         sizes = (self.n_bins, self.n_frames, self.kernel_size, self.n_masks, *self.widths)
         if not self.widths or not all(isinstance(n, int) and 1 <= n <= _LARGEST for n in sizes):
@@ -77,6 +78,7 @@ class LarsnetConfig:
     stems: tuple[str, ...] = STEMS
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 2 <= self.n_fft <= _LARGEST:
             raise ValueError(f"n_fft must be from 2 to {_LARGEST}")
         if self.unet.n_bins != (self.n_bands or self.n_bins):
@@ -128,11 +130,6 @@ def config_to_dict(config: LarsnetConfig | UnetConfig) -> dict[str, Any]:
 
 def config_from_dict(values: dict[str, Any]) -> LarsnetConfig:
     """The inverse of :func:`config_to_dict`. Raises ValueError or TypeError for other input."""
-    given = dict(values)
-    unet = UnetConfig(**tuples_of_lists(given.pop("unet")))
-    return LarsnetConfig(unet=unet, **tuples_of_lists(given))
-
-
-def tuples_of_lists(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values as records hold them: JSON and TOML know lists alone."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    given = known(values, LarsnetConfig, "model")
+    unet = UnetConfig(**known(given.pop("unet"), UnetConfig, "model.unet"))
+    return LarsnetConfig(unet=unet, **given)

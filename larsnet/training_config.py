@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from larsnet.augment import AugmentConfig
-from larsnet.config import LarsnetConfig, config_from_dict, config_to_dict, tuples_of_lists
+from larsnet.config import LarsnetConfig, config_from_dict, config_to_dict
+from larsnet.records import check_types, known
 from stemgmd_build.errors import UserError
 
 CONFIGS: Final = Path(__file__).parent / "configs"
@@ -72,18 +73,22 @@ class TrainConfig:
     init_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 20:
+        check_types(self)
+        if not 0 <= self.seed < 1 << 20:
             raise ValueError(f"seed must be a whole number from 0 to {(1 << 20) - 1}")
-        if not isinstance(self.split, str):
-            raise ValueError("split must be a name")
-        _check_kits("kits", self.kits)
-        if self.validation_kits is not None:
-            _check_kits("validation_kits", self.validation_kits)
+        if self.split != "train":
+            raise ValueError(
+                "split must be train: what is validated on or tested on is not trained on"
+            )
+        if not self.kits or self.validation_kits == ():
+            raise ValueError("kits and validation_kits must name some")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError("limit must be a whole number above 0")
         counts = ("steps", "batch", "accumulate", "uses", "n_frames", "validate_every")
         for name in (*counts, "checkpoint_every", "validation_segments"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a whole number above 0")
-        if not isinstance(self.virtual_kits, int) or not 0 <= self.virtual_kits <= 10_000:
+        if not 0 <= self.virtual_kits <= 10_000:
             raise ValueError("virtual_kits must be a whole number from 0 to 10,000")
         if not 0 < self.virtual_share < 1:
             raise ValueError("virtual_share must be between 0 and 1")
@@ -91,8 +96,6 @@ class TrainConfig:
             raise ValueError(f"n_frames must be a multiple of {2**self.model.unet.depth}")
         if self.batch % self.accumulate:
             raise ValueError("batch must be a multiple of accumulate")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError("precision must be float32 or bfloat16")
         if (
             not 0 < self.learning_rate < float("inf")
             or min(self.warmup_steps, self.decay_steps) < 0
@@ -100,7 +103,7 @@ class TrainConfig:
             raise ValueError("learning_rate must be above 0, warmup and decay at least 0")
         if self.stem_weights is not None and (
             len(self.stem_weights) != len(self.model.stems)
-            or not all(isinstance(w, int | float) and w >= 0 for w in self.stem_weights)
+            or not all(w >= 0 for w in self.stem_weights)
         ):
             raise ValueError("stem_weights must be one a stem, none of them negative")
 
@@ -114,12 +117,6 @@ class TrainConfig:
         rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
         fall = min(1.0, (self.steps - step) / (self.decay_steps + 1))
         return self.learning_rate * min(rise, fall)
-
-
-def _check_kits(name: str, kits: object) -> None:
-    """Names of kits or of sets of them; ValueError for anything else."""
-    if not isinstance(kits, tuple) or not kits or not all(isinstance(kit, str) for kit in kits):
-        raise ValueError(f"{name} must be a list of kits")
 
 
 def config_names() -> list[str]:
@@ -158,13 +155,10 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> TrainCon
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """From plain values, as TOML and JSON hold them. Raises ValueError, TypeError or KeyError."""
-    given = dict(values)
-    unknown = sorted(set(given) - {entry.name for entry in fields(TrainConfig)})
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}")
-    model = config_from_dict({"unet": {}, **given.pop("model", {})})
-    augment = AugmentConfig(**tuples_of_lists(given.pop("augment", {})))
-    return TrainConfig(model=model, augment=augment, **tuples_of_lists(given))
+    given = known(values, TrainConfig, "the configuration")
+    model = config_from_dict({"unet": {}, **known(given.pop("model", {}), LarsnetConfig, "model")})
+    augment = AugmentConfig(**known(given.pop("augment", {}), AugmentConfig, "augment"))
+    return TrainConfig(model=model, augment=augment, **given)
 
 
 def as_values(config: TrainConfig) -> dict[str, Any]:

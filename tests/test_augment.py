@@ -68,6 +68,16 @@ def test_each_augmentation_strikes_as_often_as_the_paper_says(papers: list[Draw]
         assert found[name] == pytest.approx(0.5 * getattr(config, name), abs=0.025), name
 
 
+@pytest.mark.parametrize("n_kits", [1, 2, 3, 6])
+def test_a_stem_is_doubled_by_every_kit_but_its_own(n_kits: int) -> None:
+    config = AugmentConfig(example=1, doubling=1)
+    found = [draw(config, kit=0, n_kits=n_kits, seed=2, index=index) for index in range(300)]
+    pairs = {pair for one in found for pair in zip(one.kits, one.doubles, strict=True)}
+    others = {(a, b) for a in range(n_kits) for b in range(n_kits) if a != b}
+    assert pairs <= (others or {(0, -1)})
+    assert {b for _, b in pairs} == ({b for _, b in others if b or n_kits == 2} or {-1})
+
+
 def test_half_of_the_examples_stay_as_they_are(papers: list[Draw]) -> None:
     plain = Draw((3,) * 5, (-1,) * 5, (0.0,) * 5, (0.0,) * 5, (False,) * 5, (0.0,) * 5)
     untouched = 0.5 + 0.5 * 0.5 * 0.7 * (0.7**3 * 0.5) ** 5

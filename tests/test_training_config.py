@@ -59,6 +59,7 @@ def test_what_is_asked_for_replaces_what_the_file_says() -> None:
     assert load_config("smoke", {"steps": 7}).steps == 7
 
 
+UNTRAINED = ("test", "validation", "eval_session", "all")
 MODEL = "[model]\nn_bands=64\n[model.unet]\nn_bins=64\nn_frames=64\nwidths=[8, 12]\ndropouts=[]\n"
 
 
@@ -84,6 +85,21 @@ MODEL = "[model]\nn_bands=64\n[model.unet]\nn_bins=64\nn_frames=64\nwidths=[8, 1
         ("steps=5\nkits=[]\n" + MODEL, "kits"),
         ("steps=5\nvalidation_kits=[]\n" + MODEL, "validation_kits"),
         ("steps=5\nstem_weights=[1, 1, 1, 1, 'x']\n" + MODEL, "stem_weights"),
+        ("steps=5\nlimit='a'\n" + MODEL, "limit must be a whole number"),
+        ("steps=5\nlimit=0\n" + MODEL, "limit"),
+        ("steps=5\nlearning_rate='x'\n" + MODEL, "learning_rate must be a number"),
+        ("steps=5\nwarmup_steps='1'\n" + MODEL, "warmup_steps must be a whole number"),
+        ("steps=5\nwarmup_steps=1.5\n" + MODEL, "warmup_steps must be a whole number"),
+        ("steps=true\n" + MODEL, "steps must be a whole number"),
+        ("steps=5\ncompile='yes'\n" + MODEL, "compile must be true or false"),
+        ("steps=5\nkits='train'\n" + MODEL, "kits must be a list"),
+        ("steps=5\nmodel=3\n", "model"),
+        ("steps=5\naugment=3\n" + MODEL, "augment must be a table"),
+        ("steps=5\n[augment]\ndrive=3\n" + MODEL, "drive must be a list of 2"),
+        ("steps=5\n[augment]\npitchshift=0.3\n" + MODEL, "unknown key 'pitchshift' in augment"),
+        ("steps=5\n[model]\nn_bins=3\n", "unknown key 'n_bins' in model"),
+        ("steps=5\n[model.unet]\nwidths=[8, '9']\n", "widths must be a list"),
+        *((f"steps=5\nsplit='{name}'\n" + MODEL, "split must be train") for name in UNTRAINED),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, problem: str) -> None:

@@ -116,13 +116,24 @@ def make_steps(
     build_minutes = build.forecast_minutes(plan, n_workers)
     chosen = ["--gmd", str(collection.root), "--split", experiment.split]
     chosen += [] if experiment.limit is None else ["--limit", str(experiment.limit)]
-    wanted = ["--kits", ",".join(experiment.kits), "--workers", str(n_workers)]
+    workers = ["--workers", str(n_workers)]
+    ids = ",".join(kit.id for kit in kits)  # own kits, built from a path, have a name afterwards
     audio_sec = sum(job.performance.duration_sec for job in plan.jobs)
     cpu_sec = audio_sec * len(names) * _CPU_SEC_PER_AUDIO_SEC
     steps = [
         Step(
             "dataset",
-            ("build", "--out", str(dataset), "--stems", _STEMS, *chosen, *wanted),
+            (
+                "build",
+                "--out",
+                str(dataset),
+                "--stems",
+                _STEMS,
+                *chosen,
+                "--kits",
+                ",".join(experiment.kits),
+                *workers,
+            ),
             f"{len(plan.todo)} of {len(plan.jobs)} tracks to do, "
             f"{plan.todo_bytes() / 1e9:.2f} GB, about {build_minutes:.0f} min",
         ),
@@ -135,7 +146,8 @@ def make_steps(
             "systems",
             (
                 *("bench", "run", "--data", str(dataset), "--out", str(results), "--split"),
-                *(experiment.split, *wanted, "--systems", ",".join(experiment.systems)),
+                *(experiment.split, "--kits", ids, *workers),
+                *("--systems", ",".join(experiment.systems)),
                 *("--audio", str(experiment.clips)),
                 *(() if experiment.speed else ("--no-speed",)),
             ),

@@ -38,10 +38,14 @@ class Signal(Protocol):
     """A numpy array or a torch tensor, (..., samples)."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes; the last is in samples."""
+        ...
 
     @property
-    def dtype(self) -> object: ...
+    def dtype(self) -> object:
+        """The type of a sample, as the library names it."""
+        ...
 
 
 SignalT = TypeVar("SignalT", bound=Signal)

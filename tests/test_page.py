@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,18 @@ def browser() -> Iterator[Any]:
     driver.quit()
 
 
+@contextmanager
+def sized(browser: Any, page: Path, width: int) -> Iterator[None]:
+    """The page in a window of a width, which a window's own size cannot be as small as."""
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(page.as_uri())
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 @pytest.fixture
 def opened(browser: Any, page: Path) -> Any:
     browser.get_log("browser"), browser.get_log("performance")
@@ -154,6 +167,71 @@ def test_labels_in_the_plot_of_speed_do_not_overlap(opened: Any) -> None:
             # A text's box is higher than its letters: two pixels may be shared.
             apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] + 2 or b[3] <= a[1] + 2
             assert apart, (a, b)
+
+
+def boxes(browser: Any, selector: str) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of what is drawn."""
+    found = browser.execute_script(
+        "return [...document.querySelectorAll(arguments[0])]"
+        ".map(t => t.getBoundingClientRect()).map(b => [b.left, b.top, b.right, b.bottom])",
+        selector,
+    )
+    return [tuple(box) for box in found]
+
+
+@pytest.mark.parametrize("width", [320, 400, 1280])
+@pytest.mark.parametrize("chart", ["dots", "speed"])
+def test_intervals_are_seen_beside_their_marks(
+    browser: Any, page: Path, chart: str, width: int
+) -> None:
+    with sized(browser, page, width):
+        for name, *_ in SHAPES:
+            drawn = f"#{chart} [data-system={name}]"
+            (mark,) = boxes(browser, f"{drawn} .mark")
+            ends = boxes(browser, f"{drawn} .range")[1:]
+            assert len(ends) == 2
+            upright = chart == "dots"
+            for end in ends:
+                assert end[upright] < mark[upright] - 1
+                assert end[2 + upright] > mark[2 + upright] + 1
+
+
+@pytest.mark.parametrize("width", [320, 400, 1280])
+def test_no_line_crosses_a_name(browser: Any, page: Path, width: int) -> None:
+    with sized(browser, page, width):
+        lines = boxes(browser, "#dots .grid, #dots .zero")
+        names = boxes(browser, "#dots text.name")
+        assert len(names) == len(SHAPES)
+        assert len(lines) >= 3
+        for name in names:
+            for line in lines:
+                assert (
+                    line[2] < name[0] or name[2] < line[0] or line[3] <= name[1] + 2
+                    or name[3] - 2 <= line[1]
+                ), (name, line)  # fmt: skip
+
+
+def test_the_caption_of_the_intervals_says_what_is_drawn(opened: Any) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    seen = []
+    for over in ("all", "toms"):  # of ten performances, and of two
+        Select(find(opened, "select[name=over]")).select_by_value(over)
+        caption, chart = find(opened, "#dots-caption").text, find(opened, "#dots").text
+        assert "rackets" not in caption
+        assert "Bars: 95 % percentile intervals" in caption
+        assert ("†" in caption) == ("†" in chart)
+        seen.append("†" in chart)
+    assert seen == [False, True]
+
+
+def test_no_caption_of_intervals_where_none_is_drawn(browser: Any, tmp_path: Path) -> None:
+    """Of one performance there is none."""
+    assert run(str(write_results(tmp_path, records(1)))) == 0
+    browser.get((tmp_path / "report" / "index.html").as_uri())
+    assert not boxes(browser, "#dots .range")
+    assert len(boxes(browser, "#dots [data-system] .mark")) == len(SHAPES)
+    assert "Bars" not in find(browser, "#dots-caption").text
 
 
 def test_a_clip_plays_and_another_system_keeps_the_place(opened: Any) -> None:
@@ -241,17 +319,12 @@ def test_hostile_names_are_shown_as_text(opened: Any) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_body_does_not_scroll_sideways(browser: Any, page: Path, width: int) -> None:
-    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
-        browser.get(page.as_uri())
+    with sized(browser, page, width):
         find(browser, "[data-clip=one]").click()
         wait(browser, "!!stemgmd.player")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         inner = "const b = document.querySelector('.scroll'); return b.scrollWidth > b.clientWidth"
         assert browser.execute_script(inner)  # the table scrolls inside its box instead
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_dark_and_light_differ(browser: Any, page: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_builds import KIT, shortest, stemgmd, stemgmd_here, write_collection
+from small_builds import KIT, shortest, stemgmd, stemgmd_here, write_collection, write_noise_kit
 
 from benchmarks.reproduce import SIZES, Experiment, load_experiment, remember
 from larsnet.separation import default_weights
@@ -53,6 +53,21 @@ def test_the_plan_comes_first_and_a_dry_run_writes_nothing(
     for word in ("2 of 2 tracks to do", "GB", "min", "stemgmd build", "stemgmd bench run"):
         assert word in result.stdout
     assert not out.exists()
+
+
+def test_a_kit_that_is_built_from_a_path_is_scored_under_its_name(
+    gmd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit = write_noise_kit(tmp_path / "noise-kit")
+    path = tmp_path / "own.toml"
+    path.write_text(SMALL.replace(KIT, str(kit)))
+    arguments = ("--config", path, "--gmd", gmd, "--out", tmp_path / "out", "--dry-run")
+    assert cli.main(["reproduce", *map(str, arguments)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (built,) = [line for line in lines if "stemgmd build" in line]
+    (scored,) = [line for line in lines if "stemgmd bench run" in line]
+    assert f"--kits {kit} " in built
+    assert "--kits noise-kit " in scored
 
 
 def test_the_plan_says_how_long_training_takes(gmd: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.lines import Line2D
 from PIL import Image
 from small_results import KITS, SHAPES, records, systems, write_results
 
@@ -19,10 +21,12 @@ from benchmarks.report.board import HEADLINE, METRICS, Board, group_of, make_boa
 from benchmarks.report.markup import latex, markdown, to_latex, to_markdown
 from benchmarks.report.picture import board_figure, draw_board
 from benchmarks.report.results import Results, read_results
+from benchmarks.report.statistics import Estimate
 from benchmarks.report.tables import Table, describe_data, make_tables, number, published_table
 from benchmarks.report.tidy import averages_csv, comparisons_csv
 from benchmarks.scores.metrics import pool
 from stemgmd_build.errors import UserError
+from stemgmd_build.plots import COLORS
 from stemgmd_build.taxonomy import STEMS
 
 BOTH = {"avl-black-pearl": "test", "millo-2": "train"}
@@ -330,6 +334,93 @@ def test_the_picture_shows_every_system_where_the_table_has_it(boards: tuple[Boa
         for stem in summary.stems.values():
             assert ((stem.value, "o") in marks) or stem.value < low
         assert all(low < x < high for x, _ in marks)
+
+
+def with_values(board: Board, system: str, pooled: Estimate, stems: dict[str, float]) -> Board:
+    """A board on which a system has other values."""
+    rows = []
+    for row in board.rows:
+        if row.system.system == system:
+            summary = row.summaries[HEADLINE.id]
+            found = {s: replace(summary.stems[s], value=value) for s, value in stems.items()}
+            other = replace(summary, pooled=pooled, stems=found)
+            row = replace(row, summaries={**row.summaries, HEADLINE.id: other})
+        rows.append(row)
+    return replace(board, rows=tuple(rows))
+
+
+POOLED = Estimate(-8.19, -8.80, -7.62, 100, 12, 0, 0)
+BELOW = {"kick": -11.5, "snare": 2.0, "toms": -3.0, "hihat": -16.5, "cymbals": -17.6}
+
+
+@pytest.mark.parametrize(
+    ("pooled", "stems"),
+    [
+        (POOLED, BELOW),
+        (POOLED, dict.fromkeys(STEMS, -12.0)),
+        (POOLED, {**BELOW, "hihat": -9.3, "cymbals": -math.inf}),
+        (replace(POOLED, value=-30.0, low=-41.0, high=-20.0), dict.fromkeys(STEMS, -50.0)),
+        (replace(POOLED, low=math.nan, high=math.nan), BELOW),
+    ],
+)
+def test_what_lies_below_the_axis_of_the_picture_has_its_own_place(
+    boards: tuple[Board, ...], pooled: Estimate, stems: dict[str, float]
+) -> None:
+    board = with_values(boards[0], "mixture", pooled, stems)
+    figure = board_figure(board)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    for row in board.rows:
+        mean = row.summaries[HEADLINE.id].pooled
+        assert all(low < x < high for x in (mean.value, mean.low, mean.high) if not math.isnan(x))
+    place = [row.system.system for row in reversed(board.rows)].index("mixture")
+    missing = {COLORS[stem]: value for stem, value in stems.items() if value < low}
+    marks = [
+        line for line in axes.lines
+        if line.get_marker() == "<" and list(line.get_ydata()) == [place]
+    ]  # fmt: skip
+    assert {line.get_color() for line in marks} == set(missing)
+    assert len(marks) == len(missing) > 1
+    # In pixels: apart from each other, from the scale and from the name, in the order of values.
+    width = marks[0].get_markersize() * figure.dpi / 72
+    marks.sort(key=lambda line: -middle(line))
+    assert all(middle(b) < middle(a) - width for a, b in itertools.pairwise(marks))
+    ordered = [missing[line.get_color()] for line in marks]
+    assert ordered == sorted(ordered, reverse=True)
+    name = axes.get_yticklabels()[place].get_window_extent()
+    assert name.x1 < middle(marks[-1]) - width / 2
+    assert middle(marks[0]) + width / 2 < axes.get_window_extent().x0
+    # Their values beneath, side by side, in their colours.
+    texts = {t.get_color(): t for t in axes.texts if t.xy == (0, place) and t.get_fontsize() == 7}
+    assert {color: t.get_text() for color, t in texts.items()} == {
+        color: number(value, 1) for color, value in missing.items()
+    }
+    beneath = [texts[line.get_color()].get_window_extent() for line in marks]
+    assert all(b.x1 < a.x0 for a, b in itertools.pairwise(beneath))
+    assert all(box.y1 < name.y0 + 2 for box in beneath)
+    (legend,) = figure.legends
+    assert any("below the axis" in text.get_text() for text in legend.get_texts())
+    assert all(box.x0 >= 0 for box in (legend.get_window_extent(), *beneath))
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+
+
+def middle(line: Line2D) -> float:
+    """Where a mark stands, in pixels from the picture's left edge."""
+    return float(line.get_transform().transform((line.get_xdata()[0], 0))[0])
+
+
+def test_the_legend_of_the_picture_names_nothing_that_is_not_drawn(
+    boards: tuple[Board, ...],
+) -> None:
+    near = with_values(
+        boards[0], "mixture", replace(POOLED, value=-4.0, low=-5.0, high=-3.0),
+        dict.fromkeys(STEMS, -7.5),
+    )  # fmt: skip
+    figure = board_figure(near)
+    assert all(line.get_marker() != "<" for line in figure.axes[0].lines)
+    (legend,) = figure.legends
+    assert not any("below" in text.get_text() for text in legend.get_texts())
 
 
 def test_the_picture_is_written_whole(boards: tuple[Board, ...], tmp_path: Path) -> None:

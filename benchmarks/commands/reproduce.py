@@ -65,8 +65,8 @@ def main(argv: list[str]) -> int:
             # What is scored and demonstrated from here on is what was just trained.
             os.environ["STEMGMD_WEIGHTS"] = str((out / "training" / "best.safetensors").absolute())
     report = out / "leaderboard"
-    weights = "the shipped weights" if experiment.weights == SHIPPED else experiment.weights
-    print(f"\nreproduced with {weights}")
+    shipped = os.environ.get("STEMGMD_WEIGHTS", "the shipped weights")
+    print(f"\nreproduced with {shipped if experiment.weights == SHIPPED else experiment.weights}")
     print(f"look and listen: {report / 'index.html'}")
     print(f"read:            {report / 'leaderboard.md'}, {report / 'leaderboard.csv'}")
     return 0

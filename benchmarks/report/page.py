@@ -158,7 +158,8 @@ def _captions(against: str | None) -> dict[str, str]:
         "columns": f"{tables.POOLING} "
         + " ".join(f"{m.label}: {m.meaning}." for m in METRICS)
         + " Real time: seconds of audio separated in a second of wall clock.",
-        "intervals": tables.INTERVALS,
+        "bars": f"Bars: {tables.BOOTSTRAP}",
+        "marked": tables.MARKED,
         "speed": "Seconds of audio separated in a second of wall clock (after a warm-up, median of "
         "five runs on one clip of 60 s) against pooled nSDR with its 95 % interval.",
         "boxes": "box from 25 to 75 %, line at the median, whiskers from 5 to 95 % of clips.",

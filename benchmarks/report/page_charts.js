@@ -51,10 +51,15 @@
       element("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" }, marker(group.id, 7, 7, 5)), group.id)));
   }
 
-  /** Lines across and numbers below for a scale along x. */
-  function axis(marks, toX, top, bottom, unit) {
+  /** An interval: a line with ends that stand out beside its mark, by dx or dy, however short it is. */
+  function whisker(x1, y1, x2, y2, dx, dy) {
+    return [line(x1, y1, x2, y2, "range"), ...[[x1, y1], [x2, y2]].map(([x, y]) => line(x - dx, y - dy, x + dx, y + dy, "range"))];
+  }
+
+  /** Lines across and numbers below for a scale along x; the lines leave out what is between spans. */
+  function axis(marks, toX, spans, bottom, unit) {
     return marks.ticks.map((tick) => element("g", {},
-      line(toX(tick), top, toX(tick), bottom, Math.abs(tick) < 1e-9 ? "zero" : "grid"),
+      spans.map(([top, end]) => line(toX(tick), top, toX(tick), end, Math.abs(tick) < 1e-9 ? "zero" : "grid")),
       text(toX(tick), bottom + 15, number(tick, marks.digits) + (tick === marks.ticks.at(-1) && unit ? ` ${unit}` : ""), { "text-anchor": "middle", class: "soft" })));
   }
 
@@ -64,24 +69,29 @@
     const sign = metric.higher ? -1 : 1;
     rows.sort((a, b) => sign * (value(a.found[0]) - value(b.found[0])) || 0);
     const over = { all: "all pairs", macro: "mean over stems" }[state.over] || state.over;
-    document.getElementById("dots-caption").textContent = `${metric.meaning}; ${over}. ${data.captions.intervals} ${stemgmd.board().data}`;
+    const barred = (found) => !Number.isNaN(value(found[1])), few = (found) => barred(found) && found[4] < data.few;
+    const some = (test) => rows.some((item) => test(item.found));
+    const bars = some(barred) ? `${data.captions.bars}${some(few) ? `; ${data.captions.marked}` : ""}. ` : "";
+    document.getElementById("dots-caption").textContent = `${metric.meaning}; ${over}. ${bars}${stemgmd.board().data}`;
     if (!rows.length) return box.replaceChildren("No value of this metric here.");
-    const width = box.clientWidth, narrow = width < 600;
-    const left = narrow ? 8 : 190, right = width - (narrow ? 46 : 60), step = narrow ? 40 : 28;
+    // Where there is no room beside the marks, name and value stand above them, and lines only between.
+    const width = box.clientWidth, narrow = width < 600, step = narrow ? 40 : 28, size = narrow ? 3.5 : 5;
+    const left = narrow ? 14 : 210, right = width - (narrow ? 20 : 60);
     const marks = scale(rows.flatMap((item) => item.found.slice(0, 3).map(value)), narrow ? 4 : 7);
     const toX = (x) => left + ((clamp(x, marks.low, marks.high) - marks.low) / (marks.high - marks.low)) * (right - left);
-    const bottom = 12 + rows.length * step;
+    const bottom = 12 + rows.length * step, toY = (i) => 12 + i * step + (narrow ? 28 : step / 2);
+    const spans = narrow ? rows.map((_, i) => [toY(i) - 9, toY(i) + 9]) : [[8, bottom]];
     const drawn = rows.map(({ row, found }, i) => {
-      const y = 12 + i * step + (narrow ? 27 : step / 2), name = stemgmd.system(row.system).name;
+      const y = toY(i), name = stemgmd.system(row.system).name, said = number(found[0], metric.digits) + (few(found) ? "†" : "");
       const [middle, low, high] = found.slice(0, 3).map(value);
       const end = Number.isNaN(high) ? toX(middle) : toX(high);
-      return element("g", { class: row.group, "data-system": row.system },
-        element("title", {}, name),
-        narrow ? text(left, y - 12, fit(name, width - 2 * left)) : text(left - 14, y + 4, fit(name, left - 18), { "text-anchor": "end" }),
-        Number.isNaN(low) ? null : line(toX(low), y, end, y, "range"),
-        marker(row.group, toX(middle), y), text(end + 10, y + 4, number(middle, metric.digits)));
+      const words = narrow
+        ? [text(0, y - 14, fit(name, width - textWidth(said) - 16), { class: "name" }), text(width, y - 14, said, { "text-anchor": "end" })]
+        : [text(left - 14, y + 4, fit(name, left - 18), { "text-anchor": "end", class: "name" }), text(end + 10, y + 4, said)];
+      return element("g", { class: row.group, "data-system": row.system }, element("title", {}, name), words,
+        barred(found) ? whisker(toX(low), y, end, y, 0, size + 2.5) : null, marker(row.group, toX(middle), y, size));
     });
-    box.replaceChildren(legend(), picture(width, bottom + 24, `${metric.label}, ${over}`, axis(marks, toX, 8, bottom, metric.unit), drawn));
+    box.replaceChildren(legend(), picture(width, bottom + 24, `${metric.label}, ${over}`, axis(marks, toX, spans, bottom, metric.unit), drawn));
   }
 
   /** Where labels go: beside their points, off each other, off the points, inside the frame. */
@@ -113,7 +123,7 @@
     document.getElementById("speed-caption").textContent = `${data.captions.speed} ${stemgmd.board().machines}` +
       (left_out.length ? ` Without a measured speed: ${left_out.join(", ")}.` : "");
     if (!rows.length) return box.replaceChildren("No speed was measured.");
-    const width = box.clientWidth, height = width < 600 ? 420 : 440, left = 40, right = width - 14, top = 12, bottom = height - 42;
+    const width = box.clientWidth, height = width < 600 ? 420 : 440, left = 40, right = width - 14, top = 12, bottom = height - 42, size = width < 600 ? 3.5 : 5;
     const decades = rows.map((item) => Math.log10(item.info.speed));
     const low = Math.min(0, Math.floor(Math.min(...decades))), high = Math.max(low + 1, Math.ceil(Math.max(...decades)));
     const marks = scale(rows.flatMap((item) => item.found.slice(0, 3).map(value)));
@@ -131,9 +141,9 @@
       const label = labels[i].box, [, from, to] = p.found.map(value);
       const near = clamp(p.x, label.x, label.x + label.w);
       return element("g", { class: p.row.group, "data-system": p.row.system }, element("title", {}, p.info.name),
-        Number.isFinite(from) && Number.isFinite(to) ? line(p.x, toY(from), p.x, toY(to), "range") : null,
+        Number.isFinite(from) && Number.isFinite(to) ? whisker(p.x, toY(from), p.x, toY(to), size + 2.5, 0) : null,
         labels[i].far ? line(p.x, p.y, near, label.y + label.h / 2 < p.y ? label.y + label.h : label.y, "leader") : null,
-        marker(p.row.group, p.x, p.y), text(label.x + 2, label.y + 12, p.name, { class: "label" }));
+        marker(p.row.group, p.x, p.y, size), text(label.x + 2, label.y + 12, p.name, { class: "label" }));
     });
     box.replaceChildren(legend(), picture(width, height, "nSDR against real-time ratio", grid, drawn));
   }
@@ -150,7 +160,7 @@
       return element("g", { class: row.group }, element("title", {}, `${name}: 5, 25, 50, 75, 95 %: ${said}`), label, line(p5, y, p25, y, "range"), line(p75, y, p95, y, "range"),
         element("rect", { class: "box", x: p25, y: y - 7, width: Math.max(1, p75 - p25), height: 14 }), line(p50, y - 7, p50, y + 7, "median"));
     });
-    return picture(width, bottom + 22, `${metric.label} of ${stem.id}`, axis(marks, toX, 4, bottom, metric.unit), drawn);
+    return picture(width, bottom + 22, `${metric.label} of ${stem.id}`, axis(marks, toX, [[4, bottom]], bottom, metric.unit), drawn);
   }
 
   function drawBoxes(box) {

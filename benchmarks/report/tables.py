@@ -33,11 +33,12 @@ DASH: Final = "\N{EN DASH}"
 FEW: Final = 10
 """Intervals from fewer performances are marked: so few clusters say little of the spread."""
 
-INTERVALS: Final = (
-    f"In brackets: 95 % percentile intervals by bootstrap over performances, all kits' clips of a "
-    f"performance together ({N_RESAMPLES:,} resamples, fixed seed); "
-    f"† marks those of fewer than {FEW} performances."
+BOOTSTRAP: Final = (
+    f"95 % percentile intervals by bootstrap over performances, all kits' clips of a "
+    f"performance together ({N_RESAMPLES:,} resamples, fixed seed)"
 )
+MARKED: Final = f"† marks those of fewer than {FEW} performances"
+INTERVALS: Final = f"In brackets: {BOOTSTRAP}; {MARKED}."
 BEST: Final = "the best of the group"
 TESTS: Final = (
     "Δ: mean paired difference to {base}; p: two-sided sign-flip permutation test "
@@ -254,4 +255,5 @@ def estimate_text(estimate: Estimate | None, metric: Metric) -> str:
 
 
 def p_text(p: float) -> str:
+    """A p-value from 0 to 1 to read: three decimals, and "< 0.001" for what they cannot show."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

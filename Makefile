@@ -16,7 +16,7 @@ demo: setup  ## a small dataset from what is at hand, one track of it to look at
 	@$(BIN)/stemgmd demo
 
 .PHONY: test
-test: setup  ## all tests
+test: setup  ## the tests (those of minutes each: .venv/bin/python -m pytest -m long)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 .PHONY: lint

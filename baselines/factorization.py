@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 Adaptation = Literal["fixed", "semi", "free", "joint"]
+"""What becomes of the templates; :class:`FactorizationConfig` says what each name means."""
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,10 @@ stays what it was.
 
 from __future__ import annotations
 
-from typing import Final
-
 from torch import Tensor
 
 from baselines import nmfd
 from baselines.factorization import Factorization, FactorizationConfig
-
-FIXED_NMF: Final = FactorizationConfig(n_iterations=50, adaptation="fixed")
-"""The ablation: activations alone are found. Convex, so the start does not matter."""
-
-SAB_NMF: Final = FactorizationConfig(n_iterations=25, adaptation="semi", adaptation_power=4.0)
-"""Semi-adaptive bases with the figures of [3]."""
 
 
 def factorize(
@@ -38,7 +30,9 @@ def factorize(
     Args:
         spectrogram: (batch, bins, frames), magnitudes.
         templates: (components, bins) or (batch, components, bins).
-        config: :data:`FIXED_NMF`, :data:`SAB_NMF` or another.
+        config: ``fixed`` for the activations alone: convex, so the start does not matter;
+            ``semi`` for SAB-NMF, in [3] with 25 iterations and a power of 4. Those of the systems
+            are in :mod:`baselines.settings`.
         activations: as in :func:`baselines.nmfd.factorize`.
 
     Returns:

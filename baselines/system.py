@@ -22,7 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Input = Literal["mixture", "score", "references"]
+"""What a system may declare that it sees: the fields of :class:`Inputs`."""
+
 Audio = NDArray[np.float32]
+"""Full scale 1.0, 44.1 kHz; the last two axes are channels and samples."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ class System(Protocol):
     """A separator, ready to be called any number of times."""
 
     @property
-    def info(self) -> SystemInfo: ...
+    def info(self) -> SystemInfo:
+        """What a table says of the system: the same at any time, before and after separating."""
+        ...
 
     def separate(self, inputs: Inputs) -> Audio:
         """Stems of one clip: float32 (5, channels, n_samples), as long as the mixture."""

@@ -283,7 +283,7 @@ def test_every_dialect_of_the_xml_gives_the_same_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["b.flac", "b.aiff", "b.wav"])
-def test_sample_formats(tmp_path: Path, name: str) -> None:
+def test_samples_may_be_flac_aiff_or_wav(tmp_path: Path, name: str) -> None:
     write_sample(tmp_path, name, sine())
     sound = kit(tmp_path, instrument(layer(name))).strike(0, 127)
     np.testing.assert_allclose(sound[0], sine(), atol=2**-23)

@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from baselines.factorization import FactorizationConfig
-from baselines.nmf import FIXED_NMF, SAB_NMF, factorize
+from baselines.nmf import factorize
+from baselines.settings import SETTINGS
 
 
 def random_problem(seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,7 +69,15 @@ def test_agrees_with_scikit_learn_on_the_same_start(adapt: bool, n_iterations: i
     np.testing.assert_allclose(ours.activations[0].numpy(), g, rtol=2e-3, atol=1e-5)
 
 
-def test_sab_nmf_is_that_of_dittmar_and_gaertner() -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        FactorizationConfig(n_iterations=25, adaptation="semi", adaptation_power=4.0),
+        SETTINGS["nmf-sab"].factorization,
+    ],
+    ids=["their-figures", "ours"],
+)
+def test_sab_nmf_is_that_of_dittmar_and_gaertner(config: FactorizationConfig) -> None:
     """Their steps in float64, written from the paper, on the same start."""
     spectrogram, templates, activations = random_problem(1)
     x, g = spectrogram[0].double().numpy(), activations[0].double().numpy()
@@ -76,14 +85,14 @@ def test_sab_nmf_is_that_of_dittmar_and_gaertner() -> None:
     g = g * given_b.sum(axis=0)[:, None]
     given_b = given_b / given_b.sum(axis=0)
     b = given_b
-    for k in range(1, 26):
-        alpha = (k / 25) ** 4
+    for k in range(1, config.n_iterations + 1):
+        alpha = (k / config.n_iterations) ** config.adaptation_power
         b = b * ((x / (b @ g)) @ g.T) / (np.ones_like(x) @ g.T)
         b = (1 - alpha) * given_b + alpha * b
         g = g * b.sum(axis=0)[:, None]
         b = b / b.sum(axis=0)
         g = g * (b.T @ (x / (b @ g))) / (b.T @ np.ones_like(x))
-    ours = factorize(spectrogram, templates, SAB_NMF, activations=activations)
+    ours = factorize(spectrogram, templates, config, activations=activations)
     np.testing.assert_allclose(ours.templates[0, :, :, 0].numpy().T, b, rtol=2e-3, atol=1e-6)
     np.testing.assert_allclose(ours.activations[0].numpy(), g, rtol=2e-3, atol=1e-5)
 
@@ -116,7 +125,7 @@ def test_fixed_templates_lead_to_one_cost_from_any_start() -> None:
 
 def test_fixed_nmf_explains_each_frame_by_itself() -> None:
     spectrogram, templates, _ = random_problem(3)
-    start = torch.ones(4, 50)
-    whole = factorize(spectrogram, templates, FIXED_NMF, activations=start)
-    part = factorize(spectrogram[:, :, 20:30], templates, FIXED_NMF, activations=start[:, 20:30])
+    start, config = torch.ones(4, 50), SETTINGS["nmf-fixed"].factorization
+    whole = factorize(spectrogram, templates, config, activations=start)
+    part = factorize(spectrogram[:, :, 20:30], templates, config, activations=start[:, 20:30])
     torch.testing.assert_close(whole.activations[:, :, 20:30], part.activations)

@@ -49,7 +49,7 @@ def test_resampling_single_records_would_be_too_sure_of_itself() -> None:
     assert by_performance.high - by_performance.low > 1.7 * (by_record.high - by_record.low)
 
 
-def test_a_worked_example_by_hand() -> None:
+def test_the_interval_of_two_performances_spans_their_four_resamples() -> None:
     """Two performances, A with two pairs and B with one: resamples are AA, AB, BA, BB, whose
     pooled means are 2, 3 (from (1 + 3 + 5) / 3), 3 and 5; the kick occurs only in A and AB."""
     data = [
@@ -170,7 +170,7 @@ def test_only_common_finite_pairs_are_compared_and_the_rest_counted() -> None:
     assert (found.difference, found.n, found.n_left_out) == (1.0, 2, 1)
 
 
-def test_holm_by_hand() -> None:
+def test_holm_multiplies_by_the_tests_left_and_never_falls_nor_exceeds_one() -> None:
     """0.01 x 3; 0.03 x 2 = 0.06; 0.04 x 1, raised to the step before it."""
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]

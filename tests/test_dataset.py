@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,9 @@ from stemgmd_build.building.tracks import RenderSettings, StemChoice
 from stemgmd_build.dataset import RenderedStemGMD, StemGMD, _Cut
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.paths import cache_folder
 from stemgmd_build.performances.collection import Collection
+from stemgmd_build.performances.gmd import GMD_VARIABLE
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, STEMS
 
 SEGMENT_SEC = 1.3
@@ -178,6 +182,25 @@ def test_splits_and_kits_are_chosen(nine: Path, few: Collection) -> None:
         assert [(r["id"], r["kit"]) for r in rows] == [(p.id, "noise-kit")]
 
 
+def test_both_readers_take_a_name_or_a_list_of_splits_and_kits(
+    nine: Path, few: Collection, kits: list[str]
+) -> None:
+    """Ids, paths and sets; of a set, the folder's kits are read. A set renders what is here."""
+    names: list[Any] = [KIT, [KIT], kits[1], kits, "train", ["train", kits[1]]]
+    held: list[set[str]] = [{KIT}, {KIT}, {"noise-kit"}, {KIT, "noise-kit"}]
+    held += [{KIT}, {KIT, "noise-kit"}]
+    for name, expected in zip(names, held, strict=True):
+        assert {row["kit"] for row in from_disk(nine, kits=name).rows} == expected
+        if "train" not in name:  # its other kits may be missing on this machine
+            assert {kit.id for kit in rendered(few, name).kits} == expected
+    every = {p.id for p in few.performances}
+    split = few.performances[0].split
+    ours = {p.id for p in few.performances if p.split == split}
+    for choice, chosen in ((split, ours), ([split, "eval_session"], ours), (["all"], every)):
+        assert {row["id"] for row in from_disk(nine, split=choice).rows} == chosen
+        assert {p.id for p in rendered(few, kits, split=choice).performances} == chosen
+
+
 def test_indices_count_from_both_ends_and_no_further(
     nine: Path, few: Collection, kits: list[str]
 ) -> None:
@@ -269,6 +292,66 @@ def test_nine_pieces_follow_their_stems_kit(few: Collection, kits: list[str]) ->
             np.testing.assert_allclose(five[index].stems[stem], total, rtol=0, atol=1e-6)
 
 
+# --- which performances -------------------------------------------------------------------------
+
+
+def test_built_in_grooves_that_nobody_named_are_told(
+    few: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # named, they are what was asked for
+        assert rendered(few, [KIT]).source == "builtin"
+        monkeypatch.setenv(GMD_VARIABLE, str(few.root))
+        assert RenderedStemGMD(kits=KIT, split="all").source == "builtin"
+    monkeypatch.delenv(GMD_VARIABLE)
+    # A cache without GMD, but with the banks, for sampling takes seconds.
+    (tmp_path / "banks").symlink_to(cache_folder() / "banks")
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path))
+    with pytest.warns(UserWarning, match="no GMD is named or found; .*stemgmd gmd fetch") as told:
+        data = RenderedStemGMD(kits=KIT, limit=1)
+    assert data.source == "builtin"
+    assert [warning.filename for warning in told] == [__file__]  # the line that asked for it
+
+
+def test_gmd_is_told_from_the_grooves(collection: Collection) -> None:
+    data = RenderedStemGMD(collection.root, kits=KIT, limit=1)
+    assert data.source == collection.source
+
+
+# --- pickled ------------------------------------------------------------------------------------
+
+
+def test_a_pickle_holds_no_samples_and_gives_the_same_segments(
+    builtin_collection: Collection,
+) -> None:
+    data = RenderedStemGMD(builtin_collection.root, kits=KIT, kit_mix=0.5, seed=3)
+    data.set_epoch(2)
+    pickled = pickle.dumps(data)
+    assert len(pickled) < 1e6 < data._banks[0].samples.nbytes
+    again = pickle.loads(pickled)
+    assert isinstance(again._banks[0].samples.base, np.memmap)  # one copy for all processes
+    assert len(again) == len(data)
+    for index in (0, len(data) // 2, len(data) - 1):
+        np.testing.assert_array_equal(again[index].stems, data[index].stems)
+        assert again[index][2:] == data[index][2:]
+
+
+def test_a_pickle_outlives_the_cache_but_not_its_kits(
+    few: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with the gain that was measured for an own kit."""
+    kit = write_noise_kit(tmp_path / "own", seed=5)
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+    data = rendered(few, [str(kit)])
+    pickled, stems = pickle.dumps(data), data[0].stems
+    shutil.rmtree(tmp_path / "cache")
+    np.testing.assert_array_equal(pickle.loads(pickled)[0].stems, stems)
+    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(kit)
+    with pytest.raises(UserError, match=r"kit own .*cannot be read"):
+        pickle.loads(pickled)
+
+
 # --- torch --------------------------------------------------------------------------------------
 
 
@@ -315,18 +398,93 @@ def test_nine_pieces_of_a_five_stem_dataset_are_refused(five: Path) -> None:
 def test_a_choice_that_finds_nothing_is_refused(
     nine: Path, few: Collection, kits: list[str]
 ) -> None:
-    for options in ({"split": "tset"}, {"kits": ["nobody"]}):
-        with pytest.raises(UserError, match="holds no track of split"):
-            from_disk(nine, **options)
+    with pytest.raises(UserError, match="holds no track of split 'eval_session'"):
+        from_disk(nine, split="eval_session")
     with pytest.raises(UserError, match="nothing to render"):
         rendered(few, kits, split="eval_session")
-    with pytest.raises(UserError, match="no split 'tset'"):
-        rendered(few, kits, split="tset")
+    for split in ("tset", ["train", "tset"]):
+        for read in (lambda s: from_disk(nine, split=s), lambda s: rendered(few, kits, split=s)):
+            with pytest.raises(UserError, match="no split 'tset': give one of all, train"):
+                read(split)
 
 
-@pytest.mark.parametrize(("segment_sec", "hop_sec"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0)])
-def test_lengths_that_are_none_are_refused(nine: Path, segment_sec: float, hop_sec: float) -> None:
-    with pytest.raises(UserError, match="must be positive"):
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        (["nobody"], "nobody"),
+        ([KIT, "nobody"], "nobody"),
+        (f"{KIT}-other,foo", f"{KIT}-other,foo"),  # no part of a string is a name
+        (KIT[:5], KIT[:5]),
+        ([KIT, "test"], "test"),  # a set of which the folder holds nothing
+    ],
+)
+def test_a_kit_that_the_dataset_lacks_is_refused(nine: Path, choice: Any, name: str) -> None:
+    with pytest.raises(UserError, match=f"holds no kit '{name}'; its kits are noise-kit, {KIT}"):
+        from_disk(nine, kits=choice)
+
+
+def test_a_string_of_kits_is_one_name_for_the_renderer_too(few: Collection) -> None:
+    with pytest.raises(UserError, match="no kit 'a,b'"):
+        RenderedStemGMD(few.root, kits="a,b")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"stems": "seven"}, "no stems 'seven': give one of five, nine"),
+        ({"output": "tensor"}, "no output 'tensor': give one of numpy, torch"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused_by_both(
+    nine: Path, few: Collection, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(UserError, match=problem):
+        from_disk(nine, **options)
+    with pytest.raises(UserError, match=problem):
+        rendered(few, [KIT], **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"articulations": "ful"}, "no articulations 'ful': give one of nine, full"),
+        ({"kit_mix": 5}, "kit_mix 5: give a probability"),
+        ({"kit_mix": -1}, "kit_mix -1"),
+        ({"kit_mix": float("nan")}, "kit_mix nan"),
+        ({"kit_mix": 0.5, "seed": -1}, "seed -1: give a whole number"),
+        ({"seed": 1.5}, "seed 1.5"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(
+    few: Collection, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(UserError, match=problem):
+        rendered(few, [KIT], **options)
+
+
+def test_an_epoch_below_zero_is_refused(few: Collection) -> None:
+    with pytest.raises(UserError, match="epoch -1: give a whole number"):
+        rendered(few, [KIT]).set_epoch(-1)
+
+
+@pytest.mark.parametrize(
+    ("segment_sec", "hop_sec"),
+    [
+        (0.0, 1.0),
+        (-1.0, 1.0),
+        (1e-6, 1.0),
+        (float("inf"), 1.0),
+        (float("nan"), 1.0),
+        (1.0, 0.0),
+        (1.0, float("inf")),
+        (None, float("inf")),
+        (1.0, 1e306),
+    ],
+)
+def test_lengths_that_are_none_are_refused(
+    nine: Path, segment_sec: float | None, hop_sec: float
+) -> None:
+    with pytest.raises(UserError, match=r"must be positive, .* finite"):
         from_disk(nine, segment_sec=segment_sec, hop_sec=hop_sec)
 
 

@@ -24,6 +24,7 @@ FileFormat = Literal["flac", "wav"]
 
 FULL_SCALE: Final = 32768.0
 _WAV_HEADER_BYTES: Final = 44
+_LONGEST_WAV_SAMPLES: Final = (2**32 - 1 - 36) // 4  # 6.8 hours: sizes have 32 bits in its header
 _ROUND: Final = np.float32(1.5 * 2**23)
 """Added to a float32 below 2**22, it leaves no bit for fractions, so that the sum is rounded to an
 integer, half to even, and the lowest bits of its 32 are that integer in two's complement."""
@@ -68,12 +69,14 @@ class AudioFile:
 
     Written through Python, not by libsndfile, so that a full disk is an OSError and the bytes
     are hashed without reading them again. ``with_md5``: also its MD5, which only mirdata asks for
-    and which takes longer than all the rest of a WAV file.
+    and which takes longer than all the rest of a WAV file. Raises UserError, before anything is
+    written, where WAV cannot hold that many samples.
     """
 
     def __init__(
         self, path: Path, file_format: FileFormat, n_samples: int, *, with_md5: bool = False
     ) -> None:
+        wav_header = _wav_header(n_samples) if file_format == "wav" else b""
         self._file = path.open("wb")
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
@@ -91,7 +94,7 @@ class AudioFile:
                 compression_level=_FLAC_LEVEL,
             )
         else:
-            self._put(_wav_header(n_samples))
+            self._put(wav_header)
 
     def write(self, pcm: NDArray[np.int16]) -> None:
         """Append int16 (n, 2)."""
@@ -148,6 +151,9 @@ def copy_silent(source: Path, target: Path, file_format: FileFormat) -> None:
 
 def _wav_header(n_samples: int) -> bytes:
     """The `_WAV_HEADER_BYTES` before n_samples of 16-bit stereo PCM (canonical RIFF WAVE)."""
+    if n_samples > _LONGEST_WAV_SAMPLES:
+        hours = n_samples / SAMPLE_RATE / 3600
+        raise UserError(f"{hours:.1f} hours are too long for WAV; use --format flac")
     n_bytes = 4 * n_samples
     layout = struct.pack("<IHHIIHH", 16, 1, 2, SAMPLE_RATE, 4 * SAMPLE_RATE, 4, 16)
     return (

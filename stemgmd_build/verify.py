@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from stemgmd_build.building import manifest
 from stemgmd_build.building.manifest import FileRecord, track_folder
 from stemgmd_build.building.tracks import RenderSettings
-from stemgmd_build.building.workers import prepare_worker
+from stemgmd_build.building.workers import interrupts_held, prepare_worker
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import LOCK
 from stemgmd_build.hosting.shard_index import INDEX, SHARDS, verify_beside, verify_shards
@@ -66,25 +67,34 @@ def verify(root: Path, *, n_workers: int = 1, show_progress: bool = True) -> lis
     listed = {file.path for check in checks for file in check.files} | set(files)
     problems += [f"{path}: not in the manifest" for path in _unlisted(root, listed)]
     problems += verify_beside(root)
-    results = _check_tracks(checks, n_workers)
-    for found in tqdm(results, total=len(checks), unit="track", disable=not show_progress):
-        problems += found
+    with contextlib.closing(_check_tracks(checks, n_workers)) as results:
+        for found in tqdm(results, total=len(checks), unit="track", disable=not show_progress):
+            problems += found
     return sorted(problems)
 
 
-def _check_tracks(checks: Sequence[TrackCheck], n_workers: int) -> Iterator[list[str]]:
+def _check_tracks(checks: Sequence[TrackCheck], n_workers: int) -> Generator[list[str]]:
     if n_workers == 1:
         yield from map(check_track, checks)
         return
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
+    )
     try:
-        with ProcessPoolExecutor(
-            n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
-        ) as pool:
-            yield from pool.map(check_track, checks, chunksize=4)
+        with interrupts_held():
+            results = pool.map(check_track, checks, chunksize=4)
+        yield from results
     except BrokenProcessPool as error:
         raise UserError(
             "a worker died (killed, or out of memory); try again with fewer --workers"
         ) from error
+    except BaseException:  # Ctrl-C: nobody wants to know what the tracks in hand are like
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()  # they only read
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _unlisted(root: Path, listed: set[str]) -> Iterator[str]:

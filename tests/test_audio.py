@@ -106,6 +106,16 @@ def test_blocks_give_the_same_bytes_as_one_piece(
     assert _write(folder / f"blocks.{file_format}", file_format, *blocks) == whole
 
 
+def test_what_wav_cannot_hold_is_refused_before_a_file_is_made(tmp_path: Path) -> None:
+    most = (2**32 - 1 - 36) // 4  # the header counts all that follows its first eight bytes
+    AudioFile(tmp_path / "most.wav", "wav", most).abandon()
+    assert (tmp_path / "most.wav").read_bytes()[4:8] == (36 + 4 * most).to_bytes(4, "little")
+    with pytest.raises(UserError, match=r"6\.8 hours are too long for WAV; use --format flac"):
+        AudioFile(tmp_path / "more.wav", "wav", most + 1)
+    assert not (tmp_path / "more.wav").exists()
+    AudioFile(tmp_path / "more.flac", "flac", most + 1).abandon()
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("silent", [{0}, {1}, {2}, {0, 2}, {0, 1, 2}])
 def test_silence_is_the_same_bytes_as_zeros(

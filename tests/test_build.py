@@ -28,7 +28,11 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
 from stemgmd_build.kits.catalogue import select_kits
 from stemgmd_build.kits.kit import Kit
-from stemgmd_build.performances.collection import Collection
+from stemgmd_build.performances.collection import (
+    Collection,
+    official_checksums,
+    read_collection,
+)
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
 from stemgmd_build.verify import verify
 
@@ -240,6 +244,26 @@ def test_licences_and_settings_name_just_the_kits_used(
     bib = (root / "CITATIONS.bib").read_text()
     assert "@article{stemgmd2024" in bib
     assert few.citation in bib
+
+
+def test_gmds_citation_is_an_entry_of_its_own(
+    few: Collection, kits: tuple[Kit, ...], tmp_path: Path
+) -> None:
+    own = write_collection(tmp_path / "groove", few, few.performances[:1])
+    name, gmds_name = own.performances[0].midi_filename, min(official_checksums())
+    (own.root / gmds_name).parent.mkdir(parents=True)
+    (own.root / name).rename(own.root / gmds_name)
+    index = own.root / "info.csv"
+    index.write_text(index.read_text().replace(name, gmds_name))
+    gmd = read_collection(own.root)
+    assert gmd.source == "gmd"
+    assert build_into(tmp_path / "d", gmd, kits[:1], limit=1) == []
+    bib = (tmp_path / "d" / "CITATIONS.bib").read_text()
+    entries = re.findall(r"^@(\w+)\{(\w+),$", bib, re.M)
+    assert entries == [("inproceedings", "gillick2019"), ("article", "stemgmd2024")]
+    assert bib.count("{") == bib.count("}")
+    outside = re.sub(r"^@.*?^\}$", "", bib, flags=re.M | re.S)
+    assert outside.strip() == ""
 
 
 # --- the same bytes, however it came about ------------------------------------------------------
@@ -474,6 +498,8 @@ def test_a_dry_run_prints_its_plan_as_json(few: Collection, tmp_path: Path) -> N
     assert (result.returncode, result.stderr) == (0, "")
     plan = json.loads(result.stdout)
     assert (plan["out"], plan["tracks"], plan["to_do"]) == (str(tmp_path / "d"), 3, 3)
+    assert (plan["performances"], plan["performances_root"]) == ("builtin", str(few.root))
+    assert plan["kits_to_sample"] == []
     assert plan["files"] == 30
     assert 0 < plan["hours"] < 1
     assert 0 < plan["bytes"] <= plan["shard_bytes"]
@@ -481,20 +507,77 @@ def test_a_dry_run_prints_its_plan_as_json(few: Collection, tmp_path: Path) -> N
     assert not (tmp_path / "d").exists()
 
 
-def test_kits_that_were_never_sampled_are_counted_while_they_are(
-    few: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+def test_a_limit_counts_all_that_is_chosen_together_as_the_help_says(
+    few: Collection, tmp_path: Path
+) -> None:
+    arguments = ["--gmd", few.root, "--kits", KIT, "--out", tmp_path / "d", "--dry-run", "--json"]
+    result = stemgmd("build", *arguments, "--split", "train,validation,test", "--limit", 2)
+    assert json.loads(result.stdout)["tracks"] == 2
+    said = " ".join(stemgmd("build", "--help").stdout.split())
+    assert "only the first N of all performances chosen" in said
+
+
+def test_the_result_as_json_says_which_performances_were_used(
+    few: Collection, tmp_path: Path
+) -> None:
+    arguments = ["--gmd", few.root, "--kits", KIT, "--limit", 1, "--out", tmp_path / "d"]
+    result = stemgmd("build", *arguments, "--json")
+    assert json.loads(result.stdout) == {
+        "performances": "builtin",
+        "performances_root": str(few.root),
+        "out": str(tmp_path / "d"),
+        "tracks": 1,
+        "failed": [],
+    }
+
+
+def test_a_dry_run_samples_no_kit_and_names_those_that_are_not_yet(
+    few: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
-    paths = [str(write_noise_kit(tmp_path / f"noise-{i}", seed=i)) for i in range(2)]
+    write_noise_kit(tmp_path / "noise-kit")
+    arguments = ["--gmd", few.root, "--kits", f"{KIT},{tmp_path / 'noise-kit'}"]
+    arguments += ["--out", tmp_path / "d", "--dry-run"]
+    result = stemgmd("build", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "to do: 6 of 6 tracks" in result.stderr
+    assert f"before that, once: 2 kits ({KIT}, noise-kit) to be sampled" in result.stderr
+    plan = json.loads(stemgmd("build", *arguments, "--json").stdout)
+    assert plan["kits_to_sample"] == [KIT, "noise-kit"]
+    assert not (tmp_path / "cache" / "banks").exists()
+    kits = select_kits([KIT])
+    read = build.make_plan(
+        tmp_path / "d", few, few.performances, kits, RenderSettings(), sample=False
+    )
+    with pytest.raises(ValueError, match="without sampling"):
+        build.run(read, few)
+
+
+@pytest.mark.parametrize("n_kits", [1, 2])
+def test_kits_that_were_never_sampled_are_announced_and_counted_while_they_are(
+    few: Collection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    n_kits: int,
+) -> None:
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+    paths = [str(write_noise_kit(tmp_path / f"noise-{i}", seed=i)) for i in range(n_kits)]
     kits, chosen = select_kits(paths), few.select("all", 1)
     arguments = (tmp_path / "d", few, chosen, kits, RenderSettings())
     build.make_plan(*arguments, show_progress=False)
     assert "kits:" not in capsys.readouterr().err
     shutil.rmtree(tmp_path / "cache")
     build.make_plan(*arguments)
-    assert "kits:" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    names = ", ".join(kit.id for kit in kits)
+    first = f"sampling first, once: {n_kits} kit{'s' * (n_kits > 1)} ({names})"
+    assert said.splitlines()[0] == first
+    assert "kits:" in said
     build.make_plan(*arguments)
-    assert "kits:" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "kits:" not in said
+    assert "sampling" not in said
 
 
 def test_the_forecast_of_bytes_is_of_the_right_size(built: Path, few: Collection) -> None:

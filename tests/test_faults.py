@@ -303,6 +303,26 @@ def test_a_broken_track_fails_alone_on_a_kit_whose_gain_is_measured_over_all(
     assert {p.stem for p in (tmp_path / "d").glob("audio/**/*.flac")} == {good.name}
 
 
+def test_a_track_that_is_too_long_for_wav_fails_alone(few: Collection, tmp_path: Path) -> None:
+    gmd = write_collection(tmp_path / "groove", few, few.performances[:2])
+    long, good = gmd.performances
+    beats_of_8_hours = 8 * 3600 * 2  # at 120 a minute
+    kick = mido.Message("note_on", channel=9, note=36, velocity=80)
+    midi = mido.MidiFile(type=0, ticks_per_beat=96)
+    midi.tracks.append(mido.MidiTrack([kick, kick.copy(time=96 * beats_of_8_hours)]))
+    midi.save(gmd.midi_path(long))
+    arguments = ["build", "--gmd", gmd.root, "--kits", KIT, "--format", "wav"]
+    result = stemgmd(*arguments, "--workers", 1, "--out", tmp_path / "d")
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert failed_lines(result.stderr) == [
+        f"stemgmd build: failed: {long.id} on {KIT}: 8.0 hours are too long for WAV; "
+        "use --format flac"
+    ]
+    assert {p.stem for p in (tmp_path / "d").glob("audio/**/*.wav")} == {good.name}
+    assert verify(tmp_path / "d", show_progress=False) == []
+
+
 def test_when_every_track_fails_the_status_says_so(few: Collection, tmp_path: Path) -> None:
     gmd = write_collection(tmp_path / "groove", few, few.performances[:2])
     for performance in gmd.performances:
@@ -326,6 +346,16 @@ def test_paths_that_climb_out_of_the_collection_are_one_line(
     line = error_line(stemgmd("build", "--gmd", gmd.root, "--kits", KIT, "--out", tmp_path / "d"))
     assert f"{index}:2" in line
     assert sorted(p.name for p in tmp_path.iterdir()) == ["groove"]
+
+
+@pytest.mark.parametrize("name", ["verify", "info"])
+def test_a_build_that_has_not_ended_is_called_that(tmp_path: Path, name: str) -> None:
+    """As a first build leaves its folder that is killed while it renders."""
+    (tmp_path / manifest.SETTINGS).write_text("{}")
+    (tmp_path / manifest.JOURNAL).write_text("\n")
+    line = error_line(stemgmd(name, tmp_path))
+    assert f"{tmp_path} holds a build that has not ended" in line
+    assert "the same `stemgmd build` command completes it" in line
 
 
 # --- too loud -----------------------------------------------------------------------------------

@@ -452,6 +452,20 @@ def test_verify_tells_that_the_built_in_grooves_are_not_gmd(
     assert len(report.extra_rows) == report.n_performances == 36
 
 
+def test_ctrl_c_while_verifying_promises_nothing(
+    builtin_collection: Collection,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gmd, "read_score", stop)
+    assert main(["gmd", "verify", str(builtin_collection.root)]) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "stemgmd gmd verify: interrupted; nothing was changed"
+
+
 # ---------------------------------------------------------------- the command
 
 

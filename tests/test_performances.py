@@ -421,13 +421,14 @@ BAD_FIELDS = [
     ("midi_filename", "C:\\a.mid"), ("midi_filename", "C:a.mid"), ("midi_filename", "\\\\h\\a.mid"),
     ("midi_filename", "a/.mid"), ("midi_filename", "./a.mid"), ("midi_filename", "a/b.wav"),
     ("midi_filename", "~/a.mid"), ("midi_filename", "a\nb.mid"), ("midi_filename", "é.mid"),
+    ("midi_filename", "a.mid"), ("midi_filename", "a.midi"),
     ("audio_filename", "/a.wav"), ("audio_filename", "../a.wav"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("column", "value"), BAD_FIELDS)
 def test_a_bad_field_is_named_with_file_and_line(column: str, value: str, tmp_path: Path) -> None:
-    fine = ROW | {"id": "x", "midi_filename": "x.mid"}
+    fine = ROW | {"id": "x", "midi_filename": "x/x.mid"}
     with pytest.raises(UserError, match=rf"info\.csv:\d+: {column} ") as caught:
         _read_index(tmp_path, _index(fine, ROW | {column: value}))
     line = 4 if "\n" in value else 3
@@ -456,6 +457,15 @@ def test_a_bad_field_is_named_with_file_and_line(column: str, value: str, tmp_pa
         (
             _index(ROW, ROW | {"id": "x", "midi_filename": "y/1_FUNK_138_beat_4-4.mid"}),
             r":3: track .* stands in line 2",
+        ),
+        (
+            _index(
+                ROW | {"midi_filename": "x/a.mid"},
+                ROW
+                | {"id": "x", "drummer": "drummer2", "session": "session1"}
+                | {"midi_filename": "X/a.midi"},
+            ),
+            r":3: midi_filename X/a stands in line 2 already",
         ),
         (_index(ROW) + b"\n" * (1 << 24), "is larger than"),
     ],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
+import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from small_builds import KIT, error_line, hashes, shortest, stemgmd, write_collection
+from small_builds import KIT, command, error_line, hashes, shortest, stemgmd, write_collection
+from waiting import wait_until
 
 from stemgmd_build.audio import read_pcm
 from stemgmd_build.building import build, manifest
@@ -353,6 +358,37 @@ def test_a_kit_that_the_settings_lack_is_one_line(dataset: Path) -> None:
     change_metadata(dataset, kit="nobody")
     with pytest.raises(UserError, match=r"dataset\.json is damaged: it lacks kit nobody"):
         describe(dataset)
+
+
+def test_ctrl_c_ends_it_at_once_and_promises_nothing(dataset: Path) -> None:
+    """The terminal sends Ctrl-C to the workers too, one of which is at a track without end."""
+    pipe = file_of(dataset, "kick")
+    pipe.unlink()
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        command("verify", dataset, "--workers", 2),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    ends: list[int] = []
+    wait_until(lambda: open_for_writing(pipe, ends), process)
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        os.close(ends[0])
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert stderr.endswith("stemgmd verify: interrupted; nothing was changed\n")
+
+
+def open_for_writing(pipe: Path, ends: list[int]) -> bool:
+    """Open the other end of a pipe as soon as somebody reads it."""
+    with contextlib.suppress(OSError):
+        ends.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    return bool(ends)
 
 
 # --- info ---------------------------------------------------------------------------------------

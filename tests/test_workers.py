@@ -151,6 +151,19 @@ def test_a_job_that_kills_its_workers_fails_alone(
     assert "its worker died again and again" in failed[0].error
 
 
+def test_a_fault_of_ours_fails_its_track_alone(
+    few: Collection, noise_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs_of(tmp_path, few, select_kits([str(noise_kit)]))[0]
+
+    def fail(job: Job) -> None:
+        raise ZeroDivisionError("nothing\nto divide by")
+
+    monkeypatch.setattr(workers, "build_track", fail)
+    outcome = workers.run_job(job)
+    assert outcome == Outcome(job, error="ZeroDivisionError: nothing to divide by")
+
+
 def test_no_job_is_lost_when_the_pool_breaks_between_two_jobs(
     few: Collection, noise_kit: Path, tmp_path: Path
 ) -> None:

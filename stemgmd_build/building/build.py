@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -52,7 +53,8 @@ _MEAN_TAIL_SEC: Final = 1.6
 class Plan:
     """What a build will do: every track, those not done yet, and what they will cost.
 
-    ``mirdata``: an index with the MD5 of every file is written too.
+    ``mirdata``: an index with the MD5 of every file is written too. ``unsampled``: ids of kits
+    that a plan for reading alone has left to be sampled; their settings are not known yet.
     """
 
     root: Path
@@ -61,6 +63,7 @@ class Plan:
     done: dict[tuple[str, str], TrackRecord]
     settings: dict[str, Any]
     mirdata: bool = False
+    unsampled: tuple[str, ...] = ()
 
     @property
     def n_files(self) -> int:
@@ -90,21 +93,27 @@ def make_plan(
     *,
     gain_db: float = 0.0,
     mirdata: bool = False,
+    sample: bool = True,
     show_progress: bool = True,
 ) -> Plan:
     """Settle every kit's bank and gain, and see what is done already.
 
-    Kits that were never sampled are sampled here, with a bar where they are several. Raises
-    UserError where a kit is missing, or ``root`` holds a dataset of other settings, or of
-    performances that are not in the collection.
+    Kits that were never sampled are sampled here, announced and with a bar, unless ``sample`` is
+    false: then the plan counts them and cannot be run. Raises UserError where a kit is missing,
+    or ``root`` holds a dataset of other settings, or of performances that are not in the
+    collection.
     """
     if not performances or not kits:
         raise UserError("nothing to build: no performance or no kit is chosen")
     done = manifest.finished_tracks(root)
     onsets.check_held(root, collection, {performance_id for _, performance_id in done})
     factor = 10 ** (gain_db / 20)
+    unsampled = tuple(kit.id for kit in kits if not is_sampled(kit))
     ready, kit_facts = [], {}
-    for kit in _with_bar(kits, show_progress=show_progress):
+    for kit in _announced(kits, unsampled) if sample and show_progress else kits:
+        if not sample and kit.id in unsampled:
+            ready.append(kit)
+            continue
         ready.append(with_gain(kit, round(kit_gain(kit, collection) * factor, 6)))
         kit_facts[kit.id] = _kit_facts(ready[-1])
     settings: dict[str, Any] = {
@@ -138,14 +147,20 @@ def make_plan(
         if record and record.row["midi_sha256"] != midi_sha256[job.performance.id]:
             del done[record.key]
     todo = tuple(job for job in jobs if (job.kit.id, job.performance.id) not in done)
-    return Plan(root, jobs, todo, done, settings, mirdata)
+    return Plan(root, jobs, todo, done, settings, mirdata, () if sample else unsampled)
 
 
-def _with_bar(kits: Sequence[Kit], *, show_progress: bool) -> Iterable[Kit]:
-    """The kits one by one, with a bar where more than one has yet to be sampled."""
-    is_long = show_progress and sum(not is_sampled(kit) for kit in kits) > 1
-    bar: Iterable[Kit] = tqdm(kits, desc="kits", disable=not is_long, leave=False)
+def _announced(kits: Sequence[Kit], unsampled: Sequence[str]) -> Iterable[Kit]:
+    """The kits one by one; where some have yet to be sampled, a line says so, and a bar follows."""
+    if unsampled:
+        print(f"sampling first, once: {count_of_kits(unsampled)}", file=sys.stderr, flush=True)
+    bar: Iterable[Kit] = tqdm(kits, desc="kits", disable=not unsampled, leave=False)
     return bar
+
+
+def count_of_kits(ids: Sequence[str]) -> str:
+    """How many kits these are, and which."""
+    return f"{len(ids)} kit{'s' * (len(ids) != 1)} ({', '.join(ids)})"
 
 
 def _hash(collection: Collection, performance: Performance) -> str:
@@ -236,6 +251,8 @@ def run(
     Raises UserError where nothing more can be written, KeyboardInterrupt where told to stop; the
     same call goes on from there.
     """
+    if plan.unsampled:
+        raise ValueError("a plan made without sampling is there to be read, not run")
     try:
         return _run(plan, collection, n_workers, cluster, show_progress)
     except OSError as error:

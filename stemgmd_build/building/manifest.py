@@ -224,7 +224,7 @@ def read_manifest(root: Path) -> dict[str, FileRecord]:
             for e in entries
         ]
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
+        raise _unreadable(path, error) from error
     except DAMAGE as error:
         raise UserError(f"{path} is damaged: {error!r}") from error
     for file in files:
@@ -241,9 +241,19 @@ def read_metadata(root: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
         return [_checked_row(row) for row in rows]
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
+        raise _unreadable(path, error) from error
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    """Why a file that describes the whole cannot be read; only the end of a build writes it."""
+    if isinstance(error, FileNotFoundError) and (path.parent / JOURNAL).exists():
+        return UserError(
+            f"{path.parent} holds a build that has not ended; the same `stemgmd build` command "
+            "completes it"
+        )
+    return UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?")
 
 
 def _checked_row(row: dict[str, str]) -> dict[str, str]:

@@ -55,6 +55,8 @@ def run_job(job: Job) -> Outcome:
         return Outcome(job, error=str(error), disk_full=error.errno in DISK_FULL)
     except MemoryError:
         return Outcome(job, error="out of memory; use fewer workers")
+    except Exception as error:  # a fault of ours: it costs this track, and no other
+        return Outcome(job, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def run_here(jobs: Sequence[Job], n_workers: int) -> Iterator[Outcome]:
@@ -74,7 +76,7 @@ def run_here(jobs: Sequence[Job], n_workers: int) -> Iterator[Outcome]:
                 # Only a few jobs lie in the pool, so that Ctrl-C and a dead worker cost little.
                 # A job that lay beside a dead worker is tried alone, so that only one is blamed.
                 while waiting and len(running) < (1 if id(waiting[-1]) in tries else 2 * n_workers):
-                    with _interrupts_held():
+                    with interrupts_held():
                         running[pool.submit(run_job, waiting[-1])] = waiting[-1]
                     waiting.pop()
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -98,7 +100,7 @@ def run_here(jobs: Sequence[Job], n_workers: int) -> Iterator[Outcome]:
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back; processes started meanwhile never see it, not even while they import."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

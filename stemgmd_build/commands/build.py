@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--kits", default="default", help="ids, paths or sets (default, train, test, all), with "
         "commas (default: default)")  # fmt: skip
     add("--split", default="all", help="train, validation, test, eval_session or all, with commas")
-    add("--limit", type=int, help="only the first N performances of each choice")
+    add("--limit", type=int, help="only the first N of all performances chosen")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     add("--format", choices=("flac", "wav"), default="flac", help="default: flac")
     add("--stems", choices=("nine", "five", "both"), default="nine", help="default: nine")
@@ -92,6 +92,7 @@ def main(argv: list[str]) -> int:
             f"{' '.join(missing)}` downloads them, or choose others with --kits"
         )
     say(f"{gmd.describe(collection)}; {len(performances)} chosen")
+    source = {"performances": collection.source, "performances_root": str(collection.root)}
     settings = RenderSettings(
         options.format, options.stems, options.articulations, options.choke, options.mixture
     )
@@ -104,17 +105,20 @@ def main(argv: list[str]) -> int:
             settings,
             gain_db=options.gain_db,
             mirdata=options.mirdata,
+            sample=not options.dry_run,
             show_progress=not options.json,
         )
         minutes = build.forecast_minutes(plan, options.workers)
         say(_plan_text(plan, minutes, options.workers))
+        if plan.unsampled:
+            say(f"before that, once: {build.count_of_kits(plan.unsampled)} to be sampled")
         more_bytes = shards.forecast_bytes(plan) if shard_bytes else 0.0
         if shard_bytes:
             say(f"then shards of {options.shards}: about {more_bytes / 1e9:.2f} GB more")
         build.check_disk(plan, more_bytes)
         if options.dry_run:
             if options.json:
-                print(json.dumps(_plan_facts(plan, minutes, more_bytes)))
+                print(json.dumps(source | _plan_facts(plan, minutes, more_bytes)))
             return 0
         failures = build.run(
             plan,
@@ -127,7 +131,8 @@ def main(argv: list[str]) -> int:
             packed = shards.write_shards(options.out, shard_bytes, show_progress=not options.json)
             say(f"{len(packed)} files, {sum(file.n_bytes for file in packed) / 1e9:.2f} GB")
     if options.json:
-        print(json.dumps({"out": str(options.out), "tracks": len(plan.jobs), "failed": failures}))
+        facts = {"out": str(options.out), "tracks": len(plan.jobs), "failed": failures}
+        print(json.dumps(source | facts))
     for line in failures:
         print(f"stemgmd build: failed: {line}", file=sys.stderr)
     say(f"{len(plan.jobs) - len(failures)} of {len(plan.jobs)} tracks are in {options.out}")
@@ -153,6 +158,7 @@ def _plan_facts(plan: build.Plan, minutes: float, shard_bytes: float) -> dict[st
         "bytes": round(plan.todo_bytes()),
         "shard_bytes": round(shard_bytes),
         "minutes": round(minutes, 2),
+        "kits_to_sample": list(plan.unsampled),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -98,7 +99,11 @@ def _print_fetched(collection: Collection, *, as_json: bool) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    report = gmd.verify(options.dir)
+    try:
+        report = gmd.verify(options.dir)
+    except KeyboardInterrupt:  # the next run begins anew: no promise that it goes on
+        print("\nstemgmd gmd verify: interrupted; nothing was changed", file=sys.stderr)
+        return 130
     if options.json:
         print(json.dumps(asdict(report) | {"is_right": report.is_right}, indent=2))
         return 0 if report.is_right else 1

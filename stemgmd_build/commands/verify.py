@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 from stemgmd_build.building import manifest
@@ -37,7 +38,11 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.workers < 1:
         raise UserError("--workers must be at least 1")
-    problems = verify(options.dir, n_workers=options.workers, show_progress=not options.json)
+    try:
+        problems = verify(options.dir, n_workers=options.workers, show_progress=not options.json)
+    except KeyboardInterrupt:  # the next run begins anew: no promise that it goes on
+        print("\nstemgmd verify: interrupted; nothing was changed", file=sys.stderr)
+        return 130
     n_tracks = len(manifest.read_metadata(options.dir))
     if options.json:
         print(json.dumps({"tracks": n_tracks, "faults": problems}))

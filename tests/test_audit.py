@@ -20,6 +20,7 @@ from stemgmd_build.auditing.audit import (
     onset_sec,
     pitch_hz,
 )
+from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import with_gain
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.kits.own import own_kit
@@ -166,21 +167,54 @@ def test_a_kit_that_cannot_be_sampled_is_a_fault_and_the_others_are_audited(
     original: Kit, tmp_path: Path
 ) -> None:
     broken = make(tmp_path / "broken", drum_sounds(3), family="b", split="test")
-    (tmp_path / "broken" / "snare-0.wav").write_bytes(b"no audio")
-    found, _, faults = audit([broken, original], show_progress=False)
+    (tmp_path / "broken" / "drumkit.xml").write_bytes(b"no XML")
+    found, _, (fault,) = audit([broken, original], show_progress=False)
     assert [one.kit.id for one in found] == ["original"]
-    assert len(faults) == 1
-    assert "broken" in faults[0]
-    assert "snare-0.wav" in faults[0]
+    assert fault.startswith("kit broken (")
+    assert "is not readable XML" in fault
 
 
-def test_a_silent_piece_is_a_fault(tmp_path: Path) -> None:
-    sounds = drum_sounds(4)
+def test_every_piece_without_sound_is_a_fault_and_the_rest_of_the_kit_is_audited(
+    original: Kit, tmp_path: Path
+) -> None:
+    """Silent, missing or broken; also what the rest shares across the split, and its toms."""
+    sounds = {**drum_sounds(4), "ride_bell": [Layered(noise(1))], "snare_rim": [Layered(noise(2))]}
+    sounds |= {"snare": drum_sounds(1)["snare"], "hi_tom": [Layered(ping(90))]}
+    sounds["kick"] = sounds["snare_rim"] = [Layered(np.zeros((3000, 1)))]
     sounds["ride"] = [Layered(np.full((3000, 1), 1e-9))]
-    _, _, faults = audit([make(tmp_path / "hushed", sounds)], show_progress=False)
-    assert len(faults) == 1
-    assert "hushed" in faults[0]
-    assert "silent" in faults[0]
+    holed = make(tmp_path / "holed", sounds, family="two", split="test")
+    (tmp_path / "holed" / "crash_left-0.wav").unlink()
+    (tmp_path / "holed" / "low_tom-0.wav").write_bytes(b"no audio")
+    (found, other), (pair,), faults = audit([holed, original], show_progress=False)
+    unheard = ("kick", "snare_rim", "low_tom", "crash_left", "ride")
+    assert {fault.split(": ")[1] for fault in faults if fault.startswith("holed: ")} == {
+        *unheard,
+        "the toms' pitch does not fall from high to low",
+    }
+    assert any("ride: key 8 of holed is silent" in fault for fault in faults)
+    heard = [piece for piece in PIECES if piece not in unheard]
+    assert list(found.n_layers) == list(found.balance_db) == heard
+    assert list(found.tom_hz) == ["hi_tom", "mid_tom"]
+    assert found.finer == ()
+    assert pair.pieces == ("snare",)
+    assert pair.crosses_split()
+    assert other.kit.id == "original"
+    with pytest.raises(UserError):
+        load_bank(holed)
+
+
+def test_a_kit_of_nothing_but_silence_has_every_piece_named(tmp_path: Path) -> None:
+    silence = {key: [Layered(np.zeros((3000, 1)))] for key in PIECES}
+    found, _, faults = audit([make(tmp_path / "hushed", silence)], show_progress=False)
+    assert found == []
+    assert [fault.split(": ")[1] for fault in faults] == list(PIECES)
+
+
+def test_without_a_snare_there_is_no_balance(original: Kit) -> None:
+    sounds = {name: sound for name, sound in original.sounds.items() if name != "snare"}
+    found = audit_kit(replace(load_bank(original), kit=replace(original, sounds=sounds)))
+    assert found.balance_db == {}
+    assert len(found.n_layers) == 8
 
 
 def test_what_was_measured_is_what_the_kit_holds(with_a_copy: Kit) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
+import io
 import re
 import shutil
+import struct
+import tarfile
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_kits import HERE, WHEEL_KIT, drum_sounds, wheel_font, write_kit
 
+from stemgmd_build.building.licences import licences_text
 from stemgmd_build.errors import UserError
+from stemgmd_build.kits import deb
 from stemgmd_build.kits.catalogue import (
     available,
     catalogue,
@@ -23,6 +32,8 @@ from stemgmd_build.kits.catalogue import (
 )
 from stemgmd_build.kits.kit import GENERAL_MIDI, Kit, Sound, parse_sounds, source_hash
 from stemgmd_build.kits.own import own_kit
+from stemgmd_build.paths import CacheError
+from stemgmd_build.performances.collection import Collection
 from stemgmd_build.samplers.hydrogen import HydrogenKit
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECE_OF_ARTICULATION, PIECES
 
@@ -117,6 +128,163 @@ def test_a_hydrogen_kit_by_path_has_its_general_midi_notes(tmp_path: Path) -> No
     kit = find_kit(str(write_kit(tmp_path / "My Kit (2)", drum_sounds())))
     assert {piece: kit.sounds[piece].key for piece in PIECES} == NINE
     assert (kit.id, kit.kind, kit.family) == ("my-kit-2", "hydrogen", "own-my-kit-2")
+
+
+TEXTS = "<name>My kit</name><author>Somebody</author><license>CC0</license>"
+
+
+def test_a_hydrogen_kit_says_itself_whose_it_is(
+    tmp_path: Path, builtin_collection: Collection
+) -> None:
+    """Unless the TOML file says otherwise; a build's LICENSES.md states it."""
+    xml = write_kit(tmp_path / "source", drum_sounds()) / "drumkit.xml"
+    xml.write_text(xml.read_text().replace("<drumkit_info>", f"<drumkit_info>{TEXTS}"))
+    (tmp_path / "mine.toml").write_text("path = 'source'\nauthor = 'Me'\nlicence = ''")
+    kit, own = find_kit(str(xml.parent)), find_kit(str(tmp_path / "mine.toml"))
+    assert (kit.name, kit.author, kit.licence) == ("My kit", "Somebody", "CC0")
+    assert (own.name, own.author, own.licence) == ("My kit", "Me", "")
+    facts = {kit.id: {"name": kit.name, "author": kit.author, "licence": kit.licence}}
+    assert "| source | My kit | Somebody | CC0 |" in licences_text(builtin_collection, facts)
+
+
+def _riff(name: bytes, data: bytes) -> bytes:
+    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        (_riff(b"INAM", b"F\0") + _riff(b"IENG", b"B\0xx") + _riff(b"ICOP", b"C"), "FBC"),
+        (_riff(b"ICOP", b"A\n\xe9\0") + b"IENG\xff\xff\xff\xffx", ("my", "x", "A \ufffd")),
+        (b"IENG", ("my", "", "")),
+        (b"", ("my", "", "")),
+    ],
+)
+def test_a_soundfont_says_itself_whose_it_is(
+    tmp_path: Path, info: bytes, expected: tuple[str, str, str]
+) -> None:
+    lists = b"".join(_riff(b"LIST", part) for part in (b"INFO" + info, b"sdta", b"pdta"))
+    (tmp_path / "my.sf2").write_bytes(_riff(b"RIFF", b"sfbk" + lists))
+    kit = own_kit(tmp_path / "my.sf2")
+    assert (kit.name, kit.author, kit.licence) == tuple(expected)
+
+
+def test_a_path_to_drumkit_xml_is_its_folder(tmp_path: Path) -> None:
+    folder = write_kit(tmp_path / "My Kit", drum_sounds())
+    assert own_kit(folder / "drumkit.xml") == own_kit(folder)
+    (folder / "drumkit.xml").unlink()
+    with pytest.raises(UserError, match=r"My Kit has no drumkit\.xml"):
+        own_kit(folder / "drumkit.xml")
+
+
+def _export(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo) -> Path:
+    """A kit as Hydrogen exports it: a tar.gz."""
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+                continue
+            info = tarfile.TarInfo(member[0])
+            info.size = len(member[1])
+            tar.addfile(info, io.BytesIO(member[1]))
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_an_exported_hydrogen_kit_is_the_kit_of_its_folder(tmp_path: Path, cache: Path) -> None:
+    """Hydrogen exports a sample twice where two instruments play it."""
+    folder = write_kit(tmp_path / "Inner", drum_sounds())
+    files = [(f"Inner/{file.name}", file.read_bytes()) for file in sorted(folder.iterdir())]
+    export = _export(tmp_path / "My Kit.h2drumkit", *files, files[-1])
+    kit = find_kit(str(export))
+    assert (kit.id, kit.name, kit.kind) == ("my-kit", "Inner", "hydrogen")
+    assert kit.sha256 == own_kit(folder).sha256
+    assert Path(kit.path).is_relative_to(cache)
+    (Path(kit.path) / "drumkit.xml").touch()
+    before = (Path(kit.path) / "drumkit.xml").stat().st_mtime_ns
+    assert find_kit(str(export)) == kit
+    assert (Path(kit.path) / "drumkit.xml").stat().st_mtime_ns == before, "unpacked once"
+    lines = "\n".join(f"{piece} = '{piece}-0.wav'" for piece in PIECES)
+    (tmp_path / "mine.toml").write_text(f"path = '{export.name}'\n[sounds]\n{lines}")
+    assert own_kit(tmp_path / "mine.toml").kind == "samples"
+
+
+def _link(kind: bytes, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo("kit")
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([("../evil.wav", b"x")], "leads out of it"),
+        ([("/tmp/evil.wav", b"x")], "leads out of it"),
+        ([("a/" * 3000 + "evil.wav", b"x")], "too deep"),
+        ([_link(tarfile.SYMTYPE, ".."), ("kit/../../evil.wav", b"x")], "leads out of it"),
+        ([_link(tarfile.SYMTYPE, "../.."), ("kit/evil.txt", b"x")], "holds 0 drumkit.xml"),
+        ([_link(tarfile.LNKTYPE, "/etc/hostname")], "holds 0 drumkit.xml"),
+        ([_link(tarfile.CHRTYPE, "")], "holds 0 drumkit.xml"),
+        ([("a/drumkit.xml", b"x"), ("b/drumkit.xml", b"x")], "holds 2 drumkit.xml, not one"),
+        ([("a", b"x"), ("a/drumkit.xml", b"x")], "export it again, or unpack it"),
+        ([("a/drumkit.xml", bytes(30_000))], "unpacks to more than 20,000 bytes"),
+        ([], "holds 0 drumkit.xml, not one; unpack it and give a kit's folder"),
+        (None, "is no tar.gz, damaged"),
+    ],
+)
+def test_a_hostile_export_is_one_line_and_writes_nothing_outside(
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    members: list[tuple[str, bytes] | tarfile.TarInfo] | None,
+    problem: str,
+) -> None:
+    monkeypatch.setattr(deb, "MAX_EXPORT_BYTES", 20_000)
+    path = tmp_path / "bad.h2drumkit"
+    path.write_bytes(b"PK\x03\x04") if members is None else _export(path, *members)
+    with pytest.raises(UserError, match=problem) as caught:
+        own_kit(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    found = [file for file in tmp_path.rglob("*") if not file.is_dir() and file != path]
+    assert all(file.is_relative_to(cache / "drumkits") for file in found)
+    assert not any(file.is_symlink() for file in found)
+    assert not list(cache.rglob(".making-*"))
+
+
+@given(where=st.floats(0, 1), new=st.binary(max_size=30), packed=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_mutated_export_is_unpacked_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, where: float, new: bytes, packed: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("export")
+    export = _export(folder / "a.h2drumkit", ("kit/drumkit.xml", b"x" * 700), ("kit/b", b"y"))
+    data = export.read_bytes() if packed else gzip.decompress(export.read_bytes())
+    at = int(where * len(data))
+    data = data[:at] + new + data[at + len(new) // 2 :]
+    export.write_bytes(data if packed else gzip.compress(data))
+    try:
+        deb.unpack_export(export, folder / "out")
+    except UserError as error:
+        if "a.h2drumkit" not in str(error) or "\n" in str(error):
+            pytest.fail(f"not one line that names the file: {error}")
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+
+
+def test_an_export_where_the_cache_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "file"))
+    with pytest.raises(CacheError, match=r"a\.h2drumkit cannot be written there"):
+        own_kit(_export(tmp_path / "a.h2drumkit", ("kit/drumkit.xml", b"x")))
 
 
 def test_a_hydrogen_kit_without_a_piece_asks_for_a_map(tmp_path: Path) -> None:

@@ -97,6 +97,23 @@ def test_audit_of_toms_out_of_order_fails_in_words(tmp_path: Path, capsys: Captu
     assert "1 faults" in text
 
 
+@pytest.mark.usefixtures("own_cache")
+def test_audit_names_every_silent_piece_and_prints_the_rest(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    sounds = drum_sounds(8)
+    sounds["kick"] = sounds["ride"] = [Layered(np.zeros((2000, 1)))]
+    hushed = write_kit(tmp_path / "hushed", sounds)
+    assert main(["kits", "audit", str(hushed), WHEEL_KIT]) == 1
+    text = capsys.readouterr().out
+    assert "FAULT    hushed: kick: " in text
+    assert "FAULT    hushed: ride: " in text
+    assert "2 kits audited" in text
+    balance = next(line.split() for line in text.splitlines() if line.startswith("hushed"))
+    assert (balance[1], balance[2], balance[9]) == ("-", "+0.0", "-")
+    assert main(["kits", "preview", str(hushed), "--out", str(tmp_path)]) == 2
+
+
 def _missing_kit() -> Kit:
     """A kit of a package that no machine has."""
     package = next(kit.package for kit in catalogue() if kit.package)

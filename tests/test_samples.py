@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from small_kits import drum_sounds, noise, wheel_font, write_kit
 
+from stemgmd_build.auditing.audit import audit
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.kit import Kit, source_hash
 from stemgmd_build.kits.own import own_kit
@@ -82,11 +83,40 @@ def test_another_choice_of_files_is_another_kit_and_bank(folder: Path) -> None:
     assert source_hash(folder, kit.sounds) != kit.sha256
 
 
-@pytest.mark.parametrize("file", ["../outside.wav", "link.wav", "missing.wav", ".", "a\\u0000.wav"])
+@pytest.mark.parametrize("file", ["../outside.wav", "link.wav"])
 def test_nothing_from_outside_of_the_folder_is_played(folder: Path, file: str) -> None:
     with pytest.raises(UserError, match=r"mine\.toml: kick: ") as caught:
         kit_of(folder, kick=f'["{file}"]')
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["../missing.wav", "missing.wav", ".", "a\\u0000.wav"])
+def test_a_missing_file_is_an_error_when_the_kit_is_sampled(folder: Path, file: str) -> None:
+    kit = kit_of(folder, kick=f'["{file}"]')
+    with pytest.raises(UserError, match=r"^kit kit \(.*no file ") as caught:
+        load_bank(kit)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_silent_files_are_faults_of_their_pieces(folder: Path) -> None:
+    """Also where two pieces have one silent file."""
+    soundfile.write(folder / "silent.wav", np.zeros(2000), 44100)
+    kit = kit_of(folder, kick="'gone.wav'", ride="'silent.wav'", hi_tom="'silent.wav'")
+    (found,), _, faults = audit([kit], show_progress=False)
+    assert faults == [
+        f"kit: kick: {folder} has no file 'gone.wav'",
+        "kit: hi_tom: silent.wav of kit is silent; correct the kit's map",
+        "kit: ride: silent.wav of kit is silent; correct the kit's map",
+    ]
+    assert len(found.n_layers) == 6
+
+
+def test_a_file_that_comes_later_makes_another_kit(folder: Path) -> None:
+    before = kit_of(folder, kick="'later.wav'")
+    soundfile.write(folder / "later.wav", HARD, 44100)
+    after = kit_of(folder, kick="'later.wav'")
+    assert before.sha256 != after.sha256
+    assert load_bank(after).shots
 
 
 def test_an_absolute_path_outside_is_refused(folder: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from stemgmd_build.auditing.loudness import balance
 from stemgmd_build.errors import UserError
+from stemgmd_build.kits.catalogue import require
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.paths import CacheError
 from stemgmd_build.rendering.bank import Bank, load_bank
@@ -61,7 +62,8 @@ _COMPARED_PIECES: Final = tuple(
 @dataclass(frozen=True, slots=True)
 class KitAudit:
     """What was measured on one kit, by piece: layers, ring (s), onset (s), balance (dB against the
-    snare); the toms' pitches (Hz), the finer articulations that it has, and its faults."""
+    snare); the toms' pitches (Hz), the finer articulations that it has, and its faults. A piece
+    that gives no sound is in none of them."""
 
     kit: Kit
     n_layers: dict[str, int]
@@ -97,34 +99,78 @@ def audit(
 ) -> tuple[list[KitAudit], list[Shared], list[str]]:
     """Audit kits: what was measured, which share recordings, and every fault in a line.
 
-    A kit that cannot be sampled (a missing or silent piece, a broken file) is a fault of its own.
-    Raises UserError where the cache cannot be written, which is no kit's fault.
+    A sound that cannot be sampled (missing, silent, a broken file) is a fault by its name, and the
+    rest of its kit is audited; so is a kit of which nothing can be sampled. Raises UserError where
+    the cache cannot be written, which is no kit's fault.
     """
     audits: list[KitAudit] = []
     banks: list[Bank] = []
     faults: list[str] = []
     for kit in tqdm(kits, desc="kits", disable=not show_progress, leave=False):
-        try:
-            bank = load_bank(kit, gain=1.0)
-        except CacheError:
-            raise
-        except UserError as error:
-            faults.append(str(error))
-            continue
-        banks.append(bank)
-        audits.append(audit_kit(bank))
+        bank, unheard = _sample(kit)
+        faults += unheard
+        if bank is not None:
+            banks.append(bank)
+            audits.append(audit_kit(bank))
     shared = find_shared(banks, show_progress=show_progress)
     faults += [f"{a.kit.id}: {fault}" for a in audits for fault in a.faults]
     faults += list(_split_faults(shared))
     return audits, shared, faults
 
 
+def _sample(kit: Kit) -> tuple[Bank | None, list[str]]:
+    """A bank of what can be heard of the kit (None: nothing), and a fault for all that cannot.
+
+    The bank's ``kit.sounds`` are those that are heard, and all that may be asked of it: a piece
+    that fails takes its finer articulations with it.
+    """
+    whole = _failure(kit)
+    if whole is None:
+        return load_bank(kit, gain=1.0), []
+    try:
+        path = require(kit)
+    except UserError:
+        return None, [whole]
+    # Each sound as a kit of its own, by its path: the catalogue's hash is that of a whole kit.
+    own = replace(kit, path=str(path), package=None, wheel="")
+    failed = {
+        name: failure.removeprefix(f"kit {own.id} ({own.path}): ")
+        for name, sound in kit.sounds.items()
+        if (failure := _failure(replace(own, sounds=dict.fromkeys(PIECES, sound)))) is not None
+    }
+    heard = {
+        name: sound
+        for name, sound in kit.sounds.items()
+        if not {name, PIECE_OF_ARTICULATION[name]} & set(failed)
+    }
+    if not failed or (not heard and len(set(failed.values())) == 1):
+        return None, [whole]  # the kit's fault and no sound's
+    faults = [f"{kit.id}: {name}: {failure}" for name, failure in failed.items()]
+    if not heard:
+        return None, faults
+    stand_in = next(iter(heard.values()))  # a bank has nine pieces
+    bank = load_bank(replace(own, sounds=dict.fromkeys(PIECES, stand_in) | heard), gain=1.0)
+    return replace(bank, kit=replace(kit, sounds=heard)), faults
+
+
+def _failure(kit: Kit) -> str | None:
+    """Why the kit cannot be sampled, None where it can."""
+    try:
+        load_bank(kit, gain=1.0)
+    except CacheError:
+        raise
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def audit_kit(bank: Bank) -> KitAudit:
     """Measure one kit."""
-    shots = {piece: bank.shot_of[ARTICULATIONS.index(piece), 100] for piece in PIECES}
-    rows = {piece: bank.shot_of[ARTICULATIONS.index(piece), 1:] for piece in PIECES}
-    onset = {piece: onset_sec(bank.shot(shots[piece])) for piece in PIECES}
-    tom_hz = {tom: pitch_hz(bank.shot(shots[tom])) for tom in _TOMS}
+    pieces = [piece for piece in PIECES if piece in bank.kit.sounds]
+    shots = {piece: bank.shot_of[ARTICULATIONS.index(piece), 100] for piece in pieces}
+    rows = {piece: bank.shot_of[ARTICULATIONS.index(piece), 1:] for piece in pieces}
+    onset = {piece: onset_sec(bank.shot(shots[piece])) for piece in pieces}
+    tom_hz: dict[str, float] = {t: pitch_hz(bank.shot(shots[t])) for t in _TOMS if t in shots}
     balance_db = balance(bank)
     outliers = [
         f"{piece} is {value:+.1f} dB against the snare, outside {BALANCE_DB[piece]}"
@@ -132,7 +178,7 @@ def audit_kit(bank: Bank) -> KitAudit:
         if not BALANCE_DB[piece][0] - 0.05 <= value <= BALANCE_DB[piece][1] + 0.05
     ]
     faults = []
-    if not tom_hz["hi_tom"] > tom_hz["mid_tom"] > tom_hz["low_tom"]:
+    if any(lower >= higher for higher, lower in itertools.pairwise(tom_hz.values())):
         order = ", ".join(f"{tom} {hz:.0f} Hz" for tom, hz in tom_hz.items())
         faults.append(f"the toms' pitch does not fall from high to low: {order}")
     outliers += [
@@ -142,7 +188,7 @@ def audit_kit(bank: Bank) -> KitAudit:
     ]
     outliers += [
         f"{piece} clicks {second:.3f} s after its onset, {rise:.0f} dB above what rings then"
-        for piece in PIECES
+        for piece in pieces
         for second, rise in (late_click(bank.shot(shots[piece])),)
         if rise > LATE_CLICK_DB
     ]
@@ -203,7 +249,7 @@ def pitch_hz(shot: NDArray[np.float32]) -> float:
 def find_shared(banks: Sequence[Bank], *, show_progress: bool = False) -> list[Shared]:
     """Pairs of kits with a recording in common, comparing every layer of pieces of one stem."""
     spectra = [
-        {piece: _spectra(bank, piece) for piece in PIECES}
+        {piece: _spectra(bank, piece) for piece in PIECES if piece in bank.kit.sounds}
         for bank in tqdm(banks, desc="spectra", disable=not show_progress, leave=False)
     ]
     pairs = list(itertools.combinations(range(len(banks)), 2))
@@ -212,6 +258,7 @@ def find_shared(banks: Sequence[Bank], *, show_progress: bool = False) -> list[S
         by_pieces = {
             (ours, theirs): _correlation(spectra[i][ours], spectra[j][theirs])
             for ours, theirs in _COMPARED_PIECES
+            if ours in spectra[i] and theirs in spectra[j]
         }
         same = {pieces: value for pieces, value in by_pieces.items() if value > SAME_RECORDING}
         if same:

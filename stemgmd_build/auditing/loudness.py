@@ -73,6 +73,8 @@ def piece_loudness(bank: Bank, piece: str) -> float:
 
 
 def balance(bank: Bank) -> dict[str, float]:
-    """Piece -> loudness against the snare, in dB."""
-    snare = piece_loudness(bank, "snare")
-    return {piece: piece_loudness(bank, piece) - snare for piece in PIECES}
+    """Piece that the kit has -> loudness against the snare, in dB; empty without a snare."""
+    pieces = [piece for piece in PIECES if piece in bank.kit.sounds]
+    loudness_of: dict[str, float] = {piece: piece_loudness(bank, piece) for piece in pieces}
+    snare = loudness_of.get("snare")
+    return {} if snare is None else {p: value - snare for p, value in loudness_of.items()}

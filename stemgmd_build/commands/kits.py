@@ -15,18 +15,20 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import available, catalogue, locate, select_kits
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.paths import cache_folder
-from stemgmd_build.taxonomy import PIECES
+from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM
 
+_TOMS = PIECES_OF_STEM["toms"]
 _EPILOG = """\
 examples:
   stemgmd kits list                          every kit of the catalogue, and which are at hand
   stemgmd kits fetch default                 download the ten default kits, without root
   stemgmd kits audit                         listen to all of them with numbers
   stemgmd kits audit default my-kit.toml     ... and whether an own kit shares their samples
+  stemgmd kits list ./my-kit.h2drumkit       what an own kit was understood to be
   stemgmd kits preview default --out preview     a contact sheet, as picture and as audio
 
-Kits are named by id, by the path of an own SoundFont, Hydrogen folder or kit TOML, or by a set:
-default (the ten), train (six of them), test (four), all."""
+Kits are named by id, by the path of an own SoundFont, Hydrogen kit (folder, drumkit.xml or exported
+.h2drumkit) or kit TOML, or by a set: default (the ten), train (six of them), test (four), all."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -181,18 +183,20 @@ def _print_audit(audits: Sequence[Any], shared: Sequence[Any]) -> None:
     short = [piece.replace("hihat", "hh").replace("_", " ") for piece in PIECES]
     header = f"{'':<24}" + "".join(f"{name:>11}" for name in short)
     for title, field, form in (
-        ("balance: loudness against the snare at GMD's velocities, dB", "balance_db", "+11.1f"),
-        ("velocity layers", "n_layers", "11d"),
-        ("ring to -60 dB, s", "ring_sec", "11.2f"),
+        ("balance: loudness against the snare at GMD's velocities, dB", "balance_db", "+.1f"),
+        ("velocity layers", "n_layers", "d"),
+        ("ring to -60 dB, s", "ring_sec", ".2f"),
     ):
         print(f"{title}\n{header}")
         for found in audits:
-            cells = "".join(f"{getattr(found, field)[piece]:>{form}}" for piece in PIECES)
-            print(f"{found.kit.id:<24}{cells}")
+            values = getattr(found, field)
+            cells = (format(values[p], form) if p in values else "-" for p in PIECES)
+            print(f"{found.kit.id:<24}" + "".join(f"{cell:>11}" for cell in cells))
         print()
     print("toms' pitch, Hz (high, middle, low); finer articulations")
     for found in audits:
-        toms = "".join(f"{hz:>7.0f}" for hz in found.tom_hz.values())
+        hz = (f"{found.tom_hz[tom]:.0f}" if tom in found.tom_hz else "-" for tom in _TOMS)
+        toms = "".join(f"{cell:>7}" for cell in hz)
         print(f"{found.kit.id:<24}{toms}   {', '.join(found.finer)}")
     print("\nshared recordings (normalized cross-correlation above 0.95)")
     for pair in shared:

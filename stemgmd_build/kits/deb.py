@@ -1,5 +1,7 @@
 """Debian's .deb files (an ar archive that holds a compressed tar) unpacked in pure Python.
 
+Hydrogen's exported kits (.h2drumkit, a tar.gz) as well.
+
 Nothing is trusted: sizes are bounded, names must stay inside, only plain files are written. A
 link to a file inside the package becomes a copy of that file; other links and devices are left.
 """
@@ -22,13 +24,16 @@ from types import ModuleType
 from typing import IO, Any, Final, cast
 
 from stemgmd_build.errors import UserError
+from stemgmd_build.samplers.drumkit_xml import one_line
 
 MAX_MEMBERS: Final = 50_000
 MAX_UNPACKED_BYTES: Final = 2 << 30
 MAX_TAR_BYTES: Final = 4 << 30
+MAX_EXPORT_BYTES: Final = 1 << 30
 _AR_MAGIC: Final = b"!<arch>\n"
 _AR_HEADER_BYTES: Final = 60
 _MAX_LINKS: Final = 16
+_MAX_DEPTH: Final = 64  # far below where making folders would run out of stack
 
 
 def unpack_deb(
@@ -43,11 +48,13 @@ def unpack_deb(
     paths = {*wanted, *optional}
     try:
         folder.mkdir(parents=True)
-        members = _unpack_files(deb, folder, paths)
+        with _tar(deb) as tar:
+            members = _unpack_files(tar, deb, folder, paths)
         links = _links(members, paths)
         beyond = {source for source in links.values() if not (folder / source).exists()}
         if beyond:
-            _unpack_files(deb, folder, beyond)
+            with _tar(deb) as tar:
+                _unpack_files(tar, deb, folder, beyond)
         for link, source in links.items():
             (folder / link).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / source, folder / link)
@@ -60,36 +67,58 @@ def unpack_deb(
             raise UserError(f"{deb}: does not hold {path}")
 
 
-def _unpack_files(deb: Path, folder: Path, wanted: Collection[str]) -> dict[str, tarfile.TarInfo]:
-    """Write the plain files that are wanted; returns every member of the package by its path."""
+def unpack_export(export: Path, folder: Path) -> None:
+    """Unpack the plain files of a kit that Hydrogen exported (.h2drumkit) below a new ``folder``.
+
+    Raises UserError naming the file if it is damaged or too large; ``folder`` may then be there
+    in part. OSError where it cannot be written.
+    """
+    folder.mkdir(parents=True)
+    clash = (FileExistsError, NotADirectoryError)  # a name is a file here and a folder there
+    bad: tuple[type[BaseException], ...] = (gzip.BadGzipFile, *clash, *_damage())
+    try:
+        with gzip.open(export) as file, _tar_of(cast("IO[bytes]", file), MAX_EXPORT_BYTES) as tar:
+            _unpack_files(tar, export, folder, wanted=None)
+    except bad as error:
+        raise UserError(
+            f"{export}: is no tar.gz, damaged, or unpacks to more than {MAX_EXPORT_BYTES:,} bytes "
+            f"({one_line(str(error))}); export it again, or unpack it and give the folder"
+        ) from error
+
+
+def _unpack_files(
+    tar: tarfile.TarFile, archive: Path, folder: Path, wanted: Collection[str] | None
+) -> dict[str, tarfile.TarInfo]:
+    """Write the plain files that are wanted (None: all); returns every member by its path."""
     members: dict[str, tarfile.TarInfo] = {}
     n_bytes = 0
-    with _tar(deb) as tar:
-        for member in tar:
-            name = _checked_name(member, members, deb)
-            members[name] = member
-            if not member.isreg() or not _is_wanted(name, wanted):
-                continue
-            n_bytes += member.size
-            if n_bytes > MAX_UNPACKED_BYTES:
-                raise UserError(f"{deb}: unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with cast("IO[bytes]", tar.extractfile(member)) as data, target.open("xb") as out:
-                shutil.copyfileobj(data, out, 1 << 20)
+    for member in tar:
+        name = _checked_name(member, archive)
+        if name in members and not member.isdir():
+            if wanted is None:
+                continue  # Hydrogen exports a sample once for every instrument that plays it
+            raise UserError(f"{archive}: holds {member.name!r} twice")
+        members[name] = member
+        if len(members) > MAX_MEMBERS:
+            raise UserError(f"{archive}: holds more than {MAX_MEMBERS:,} files")
+        if not member.isreg() or not (wanted is None or _is_wanted(name, wanted)):
+            continue
+        n_bytes += member.size
+        if n_bytes > MAX_UNPACKED_BYTES:
+            raise UserError(f"{archive}: unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with cast("IO[bytes]", tar.extractfile(member)) as data, target.open("xb") as out:
+            shutil.copyfileobj(data, out, 1 << 20)
     return members
 
 
-def _checked_name(
-    member: tarfile.TarInfo, members: Mapping[str, tarfile.TarInfo], deb: Path
-) -> str:
+def _checked_name(member: tarfile.TarInfo, archive: Path) -> str:
     name = posixpath.normpath(member.name)
-    if name.startswith(("/", "../")) or name == "..":
-        raise UserError(f"{deb}: holds a path that leads out of it ({member.name!r})")
-    if name in members and not member.isdir():
-        raise UserError(f"{deb}: holds {member.name!r} twice")
-    if len(members) >= MAX_MEMBERS:
-        raise UserError(f"{deb}: holds more than {MAX_MEMBERS:,} files")
+    if name.startswith(("/", "../")) or name == ".." or name.count("/") > _MAX_DEPTH:
+        raise UserError(
+            f"{archive}: holds a path that leads out of it or too deep ({one_line(name)!r})"
+        )
     return name
 
 
@@ -130,10 +159,14 @@ def _tar(deb: Path) -> Iterator[tarfile.TarFile]:
     with deb.open("rb") as file:
         name, size = _find_data(file, deb)
         raw = io.BufferedReader(_Part(file, size))
-        with _decompressed(raw, name, deb) as stream:
-            limited = cast("IO[bytes]", io.BufferedReader(_Part(stream, MAX_TAR_BYTES)))
-            with tarfile.open(fileobj=limited, mode="r|") as tar:
-                yield tar
+        with _decompressed(raw, name, deb) as stream, _tar_of(stream, MAX_TAR_BYTES) as tar:
+            yield tar
+
+
+def _tar_of(stream: IO[bytes], n_bytes: int) -> tarfile.TarFile:
+    """A tar stream of which no more than ``n_bytes`` are read."""
+    limited = cast("IO[bytes]", io.BufferedReader(_Part(stream, n_bytes)))
+    return tarfile.open(fileobj=limited, mode="r|")
 
 
 def _find_data(file: IO[bytes], deb: Path) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.packages import Package
+from stemgmd_build.samplers.drumkit_xml import is_file
 from stemgmd_build.samplers.hydrogen import HydrogenKit
 from stemgmd_build.samplers.samples import SampleFolder
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECE_OF_ARTICULATION, PIECES
@@ -157,13 +158,13 @@ def number(value: Any, where: str, *, whole: bool = False, limit: float = 1e6) -
 def source_hash(path: Path, sounds: Mapping[str, Sound]) -> str:
     """SHA-256 of a SoundFont file, or of the listing (name and SHA-256) of a folder's files.
 
-    Those that are used: ``sounds`` name sample files, a Hydrogen kit names its own.
+    Those that are used and exist: ``sounds`` name sample files, a Hydrogen kit names its own.
     """
     if not path.is_dir():
         return _file_hash(path)
     names = {file for sound in sounds.values() for file in sound.files}
     used = (
-        {SampleFolder(path).path_of(name) for name in names}
+        {SampleFolder(path).path_of(name) for name in names if is_file(path / name)}
         if names
         else HydrogenKit(path).source_files()
     )

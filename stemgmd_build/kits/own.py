@@ -1,14 +1,19 @@
-"""Kits of the user's, by path: a SoundFont, a Hydrogen folder, or a TOML file that maps sounds."""
+"""Kits of the user's, by path: a SoundFont, a Hydrogen kit, or a TOML file that maps sounds."""
 
 from __future__ import annotations
 
+import os
 import re
+import struct
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import lock_file
+from stemgmd_build.kits.deb import unpack_export
 from stemgmd_build.kits.kit import (
     GENERAL_MIDI,
     Kind,
@@ -18,6 +23,8 @@ from stemgmd_build.kits.kit import (
     parse_sounds,
     source_hash,
 )
+from stemgmd_build.paths import cache_folder, unwritable
+from stemgmd_build.samplers.drumkit_xml import is_file, one_line
 from stemgmd_build.samplers.hydrogen import HydrogenKit
 from stemgmd_build.samplers.samples import SampleFolder
 from stemgmd_build.samplers.soundfont import check_riff
@@ -35,14 +42,19 @@ _SECOND_CHOICE: Final[Mapping[str, tuple[int, ...]]] = {
 """General MIDI's other keys of a piece, for Hydrogen kits that lack the first."""
 
 _KIT_ID: Final = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
+_INFO: Final = {b"INAM": "name", b"IENG": "author", b"ICOP": "licence"}
+_MAX_INFO_BYTES: Final = 1 << 20
 
 
 def own_kit(path: Path) -> Kit:
-    """A kit of the user's: a TOML file with a map, a SoundFont, or a Hydrogen folder.
+    """A kit of the user's: a TOML file with a map, a SoundFont, or a Hydrogen kit.
 
-    A TOML file has ``path`` (of the font or folder, relative to itself) and may have id, name,
-    family, split, author, licence, bank, preset, sounds and gain_db. Without a map, General MIDI
-    holds; a folder of sample files needs one. Raises UserError naming the file.
+    A Hydrogen kit is a folder, its drumkit.xml, or an export (.h2drumkit), which is unpacked into
+    the cache. A TOML file has ``path`` (of the font or kit, relative to itself) and may have id,
+    name, family, split, author, licence, bank, preset, sounds and gain_db. Without a map, General
+    MIDI holds; a folder of sample files needs one. Name, author and licence are by default what
+    the source says of itself. Sample files may be missing: only what plays one fails, when it is
+    sampled. Raises UserError naming the file.
     """
     if path.suffix.lower() != ".toml":
         return _own_kit({"path": str(path)}, Path(), str(path))
@@ -74,10 +86,11 @@ def own_kit(path: Path) -> Kit:
 
 
 def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
+    path = base / entry["path"]
     try:
-        source = (base / entry["path"]).resolve(strict=True)
+        source = (path.parent if path.name == "drumkit.xml" else path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
-        raise UserError(f"{where}: {str(base / entry['path'])!r} does not exist") from error
+        raise UserError(f"{where}: {str(path)!r} does not exist") from error
     kit_id = entry.get("id", re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-"))
     if not isinstance(kit_id, str) or not _KIT_ID.fullmatch(kit_id):
         raise UserError(f"{where}: {kit_id!r} cannot be a kit's id: use a-z, 0-9 and dashes")
@@ -88,9 +101,14 @@ def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
             raise UserError(f"{where}: {name} is not a table")
     gain_db = entry.get("gain_db", {})
     sounds = parse_sounds(entry["sounds"], gain_db, where) if entry.get("sounds") else {}
+    if source.suffix.lower() == ".h2drumkit" and source.is_file():
+        source = _unpacked(source)
     kind, hydrogen = _recognize(source, sounds, where)
     sounds = sounds or parse_sounds(_general_midi(hydrogen, where), gain_db, where)
-    author, licence, url = (str(entry.get(key, "")) for key in ("author", "licence", "url"))
+    stated = _stated(source, kind, hydrogen)
+    name, author, licence, url = (
+        str(entry.get(key, stated.get(key, ""))) for key in ("name", "author", "licence", "url")
+    )
     return Kit(
         id=kit_id,
         kind=kind,
@@ -101,7 +119,7 @@ def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
         preset=number(entry.get("preset", 0), f"{where}: preset", whole=True),
         family=str(entry.get("family", f"own-{kit_id}")),
         split=entry.get("split"),
-        name=str(entry.get("name", kit_id)),
+        name=name or kit_id,
         author=author,
         licence=licence,
         url=url,
@@ -126,6 +144,50 @@ def _recognize(
     return "hydrogen", HydrogenKit(source)
 
 
+def _unpacked(export: Path) -> Path:
+    """The folder of a kit that Hydrogen exported, in the cache by the hash of the export."""
+    folder = cache_folder() / "drumkits" / source_hash(export, {})
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with lock_file(folder.with_suffix(".lock")):
+            if not folder.exists():
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
+                    unpack_export(export, Path(scratch) / "kit")
+                    os.replace(Path(scratch) / "kit", folder)
+    except OSError as error:
+        raise unwritable(folder.parent, f"the files of {export}", error) from error
+    kits = [xml.parent for xml in folder.rglob("drumkit.xml")]
+    if len(kits) != 1:
+        raise UserError(
+            f"{export}: holds {len(kits)} drumkit.xml, not one; unpack it and give a kit's folder"
+        )
+    return kits[0].resolve()
+
+
+def _stated(source: Path, kind: Kind, hydrogen: HydrogenKit | None) -> dict[str, str]:
+    """Name, author and licence as the source gives them, as far as it does."""
+    if hydrogen is not None:
+        return {key: getattr(hydrogen, key) for key in ("name", "author", "licence")}
+    return _font_info(source) if kind == "soundfont" else {}
+
+
+def _font_info(font: Path) -> dict[str, str]:
+    """What a SoundFont that was checked says in its INFO list, which is the first of its lists."""
+    with font.open("rb") as file:
+        file.seek(12)
+        size, kind = struct.unpack("<4xI4s", file.read(12))
+        data = file.read(min(size, _MAX_INFO_BYTES)) if kind == b"INFO" else b""
+    stated: dict[str, str] = {}
+    position = 0
+    while position + 8 <= min(len(data), size - 4):
+        name, length = struct.unpack_from("<4sI", data, position)
+        text = data[position + 8 : position + 8 + length].partition(b"\0")[0]
+        if name in _INFO:
+            stated[_INFO[name]] = one_line(text.decode("utf-8", errors="replace"))
+        position += 8 + length + length % 2
+    return stated
+
+
 def _general_midi(hydrogen: HydrogenKit | None, where: str) -> Mapping[str, int]:
     """General MIDI's map, through Hydrogen's own notes where it is a Hydrogen kit."""
     if hydrogen is None:
@@ -147,13 +209,13 @@ def _general_midi(hydrogen: HydrogenKit | None, where: str) -> Mapping[str, int]
 
 
 def _check_files(folder: Path, sounds: Mapping[str, Sound], where: str) -> None:
-    """Raise UserError unless every sound is of files, and all of them are in the folder."""
+    """Raise UserError unless every sound is of files, and none that is there is outside."""
     if not folder.is_dir():
         raise UserError(f"{where}: {folder} is no folder, and its sounds have keys, not files")
     for name, sound in sounds.items():
         if not sound.files:
             raise UserError(f"{where}: {name} has a key where other sounds have files")
-        for file in sound.files:
+        for file in filter(lambda file: is_file(folder / file), sound.files):
             try:
                 SampleFolder(folder).path_of(file)
             except UserError as error:

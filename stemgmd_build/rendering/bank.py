@@ -29,6 +29,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits import catalogue as kits
@@ -192,7 +193,10 @@ def _make_and_report(digest: str) -> int:
     """
     kit: Kit = pickle.load(sys.stdin.buffer)  # noqa: S301  from our own parent
     try:
-        make_bank(kit, digest)
+        # Two threads of linear algebra that wait for each other on a busy machine take many times
+        # as long as one.
+        with threadpool_limits(1):
+            make_bank(kit, digest)
         return 0
     except CacheError as error:
         print(error)

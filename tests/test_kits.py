@@ -20,7 +20,7 @@ from small_kits import HERE, WHEEL_KIT, drum_sounds, wheel_font, write_kit
 
 from stemgmd_build.building.licences import licences_text
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import deb
+from stemgmd_build.kits import archives
 from stemgmd_build.kits.catalogue import (
     available,
     catalogue,
@@ -244,7 +244,7 @@ def test_a_hostile_export_is_one_line_and_writes_nothing_outside(
     members: list[tuple[str, bytes] | tarfile.TarInfo] | None,
     problem: str,
 ) -> None:
-    monkeypatch.setattr(deb, "MAX_EXPORT_BYTES", 20_000)
+    monkeypatch.setattr(archives, "MAX_EXPORT_BYTES", 20_000)
     path = tmp_path / "bad.h2drumkit"
     path.write_bytes(b"PK\x03\x04") if members is None else _export(path, *members)
     with pytest.raises(UserError, match=problem) as caught:
@@ -269,7 +269,7 @@ def test_a_mutated_export_is_unpacked_or_refused(
     data = data[:at] + new + data[at + len(new) // 2 :]
     export.write_bytes(data if packed else gzip.compress(data))
     try:
-        deb.unpack_export(export, folder / "out")
+        archives.unpack_export(export, folder / "out")
     except UserError as error:
         if "a.h2drumkit" not in str(error) or "\n" in str(error):
             pytest.fail(f"not one line that names the file: {error}")

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits import deb as deb_module
-from stemgmd_build.kits.deb import unpack_deb
+from stemgmd_build.kits import archives
+from stemgmd_build.kits.archives import unpack_deb
 from stemgmd_build.kits.packages import MARKER, Package, fetch_package
 
 KIT = "usr/share/hydrogen/data/drumkits/My Kit"
@@ -163,7 +163,7 @@ def test_a_package_that_is_too_large_is_refused(
 ) -> None:
     write_deb(tmp_path / "a.deb")
     unpack_deb(tmp_path / "a.deb", tmp_path / "fits", {FONT})
-    monkeypatch.setattr(deb_module, limit, value)
+    monkeypatch.setattr(archives, limit, value)
     with pytest.raises(UserError, match=message):
         unpack_deb(tmp_path / "a.deb", tmp_path / "out", {FONT})
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import lock_file
-from stemgmd_build.kits.deb import unpack_export
+from stemgmd_build.kits.archives import unpack_export
 from stemgmd_build.kits.kit import (
     GENERAL_MIDI,
     Kind,

@@ -27,7 +27,7 @@ from urllib.parse import quote
 from stemgmd_build.download import download, sha256_of_file
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import lock_file
-from stemgmd_build.kits.deb import unpack_deb
+from stemgmd_build.kits.archives import unpack_deb
 
 MARKER: Final = ".unpacked.json"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*")

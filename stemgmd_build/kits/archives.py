@@ -1,6 +1,6 @@
-"""Debian's .deb files (an ar archive that holds a compressed tar) unpacked in pure Python.
+"""Archives that kits come in, unpacked in pure Python: Debian's packages and Hydrogen's exports.
 
-Hydrogen's exported kits (.h2drumkit, a tar.gz) as well.
+A .deb is an ar archive that holds a compressed tar, a .h2drumkit a tar.gz.
 
 Nothing is trusted: sizes are bounded, names must stay inside, only plain files are written. A
 link to a file inside the package becomes a copy of that file; other links and devices are left.

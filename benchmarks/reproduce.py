@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from larsnet.records import tuples_of_lists
+from larsnet.records import check_types, known
 from stemgmd_build.building import build
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
@@ -45,6 +44,13 @@ class Experiment:
     speed: bool = True
     clips: int = 2
 
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not (self.kits and self.systems):
+            raise ValueError(f"{'systems' if self.kits else 'kits'} must be a list of names")
+        if (self.limit is not None and self.limit < 1) or self.clips < 0:
+            raise ValueError("limit must be at least 1, clips at least 0")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -63,28 +69,14 @@ def load_experiment(path: Path) -> Experiment:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
-    unknown = sorted(set(values) - {entry.name for entry in fields(Experiment)})
-    if unknown:
-        known = ", ".join(entry.name for entry in fields(Experiment))
-        raise UserError(f"{path}: unknown key {unknown[0]!r}; there are {known}")
-    _check(path, values)
-    return Experiment(**tuples_of_lists(values))
-
-
-def _check(path: Path, values: Mapping[str, Any]) -> None:
-    texts = {"split": str, "weights": str, "limit": int, "speed": bool, "clips": int}
-    for name in ("split", "kits"):
-        if name not in values:
-            raise UserError(f"{path}: {name} is missing")
-    for name, kind in texts.items():
-        if name in values and type(values[name]) is not kind:
-            raise UserError(f"{path}: {name} must be of type {kind.__name__}")
-    for name in ("kits", "systems"):
-        given = values.get(name, ["all"])
-        if not isinstance(given, list) or not given or not all(isinstance(x, str) for x in given):
-            raise UserError(f"{path}: {name} must be a list of names")
-    if values.get("limit", 1) < 1 or values.get("clips", 0) < 0:
-        raise UserError(f"{path}: limit must be at least 1, clips at least 0")
+    try:
+        given = known(values, Experiment, "an experiment")
+        for name in ("split", "kits"):
+            if name not in given:
+                raise ValueError(f"{name} is missing")
+        return Experiment(**given)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def make_steps(

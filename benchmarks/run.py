@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ from benchmarks.records import (
 )
 from benchmarks.scoring import ReadyTrack, check_estimate, inputs_for, score_estimate
 from benchmarks.tracks import LoadedTrack, Track, load
-from stemgmd_build.building.workers import DISK_FULL, prepare_worker
+from stemgmd_build.building.workers import DISK_FULL, disposable_pool, prepare_worker
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
 from stemgmd_build.performances.collection import read_score
@@ -197,28 +196,20 @@ def _outcomes(tasks: Sequence[Task], n_workers: int) -> Iterator[Outcome]:
     # the time goes into clearing pages; these settings, read by new processes, let it keep them.
     for name, value in _KEEP_MEMORY.items():
         os.environ.setdefault(name, value)
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
-    )
     running: set[Future[Outcome]] = set()
     try:
-        while waiting or running:
-            while waiting and len(running) < n_workers + 1:
-                running.add(pool.submit(run_task, waiting.pop()))
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+        with disposable_pool(n_workers, _prepare) as pool:
+            while waiting or running:
+                while waiting and len(running) < n_workers + 1:
+                    running.add(pool.submit(run_task, waiting.pop()))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
     except BrokenProcessPool as error:
         raise UserError(
             "a worker died (killed, or out of memory); what is scored is kept: run again, with "
             "fewer --workers if memory is short"
         ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        if running:  # Ctrl-C or a full disk: nobody waits for what is half separated
-            for worker in set(multiprocessing.active_children()) - others:
-                worker.terminate()
 
 
 def _prepare() -> None:

@@ -58,10 +58,6 @@ def known(values: object, record: type[Any], table: str) -> dict[str, Any]:
         raise ValueError(f"{table} must be a table")
     unknown = sorted(set(values) - {entry.name for entry in fields(record)})
     if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r} in {table}")
-    return tuples_of_lists(values)
-
-
-def tuples_of_lists(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values as records hold them: JSON and TOML know lists alone."""
+        there = ", ".join(entry.name for entry in fields(record))
+        raise ValueError(f"unknown key {unknown[0]!r} in {table}; there are {there}")
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

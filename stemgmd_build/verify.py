@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import multiprocessing
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from tqdm import tqdm
 from stemgmd_build.building import manifest
 from stemgmd_build.building.manifest import FileRecord, track_folder
 from stemgmd_build.building.tracks import RenderSettings
-from stemgmd_build.building.workers import interrupts_held, prepare_worker
+from stemgmd_build.building.workers import disposable_pool, interrupts_held
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import LOCK
 from stemgmd_build.hosting.shard_index import INDEX, SHARDS, verify_beside, verify_shards
@@ -77,24 +75,15 @@ def _check_tracks(checks: Sequence[TrackCheck], n_workers: int) -> Generator[lis
     if n_workers == 1:
         yield from map(check_track, checks)
         return
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
-    )
     try:
-        with interrupts_held():
-            results = pool.map(check_track, checks, chunksize=4)
-        yield from results
+        with disposable_pool(n_workers) as pool:
+            with interrupts_held():
+                results = pool.map(check_track, checks, chunksize=4)
+            yield from results
     except BrokenProcessPool as error:
         raise UserError(
             "a worker died (killed, or out of memory); try again with fewer --workers"
         ) from error
-    except BaseException:  # Ctrl-C: nobody wants to know what the tracks in hand are like
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.kill()  # they only read
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _unlisted(root: Path, listed: set[str]) -> Iterator[str]:

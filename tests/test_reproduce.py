@@ -113,7 +113,7 @@ def test_another_experiment_in_the_folder_is_refused(tmp_path: Path) -> None:
         ("split = ", "not valid TOML"),
         ('kits = ["default"]', "split is missing"),
         (SMALL + "speeed = true", "unknown key 'speeed'"),
-        (SMALL.replace('"all"', "3"), "split must be of type str"),
+        (SMALL.replace('"all"', "3"), "split must be a name"),
         (SMALL.replace("limit = 2", "limit = 0"), "at least 1"),
         (SMALL.replace(f'["{KIT}"]', "[]"), "kits must be a list"),
         (SMALL.replace('"mixture"', '"nmf3"'), "no system 'nmf3'"),

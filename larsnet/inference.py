@@ -6,7 +6,9 @@ code. Patches are independent of each other, so a file is worked on some patches
 
 On a processor the work items are (net, patch) pairs, each done by one thread with nets that
 are rearranged (:mod:`larsnet.fused`): that scales better than threads inside of every
-convolution. On an accelerator a net gets all patches of a block as one batch.
+convolution. On an accelerator a net gets all patches of a block as one batch, and the nets take
+turns: as one batch over the nets too, convolutions become grouped ones, which take up to three
+times as long (docs/how-to/gpu.md).
 """
 
 from __future__ import annotations

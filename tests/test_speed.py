@@ -67,7 +67,7 @@ def test_an_accelerator_is_measured_beside_the_processor(
     monkeypatch.setattr(sys, "argv", ["accelerator", *arguments, *more])
     assert accelerator.main() == 0
     said = capsys.readouterr().out
-    assert len(re.findall(r"^ *[0-9.]+  ms: ", said, re.MULTILINE)) == 4
+    assert len(re.findall(r"^ *[0-9.]+  ms: ", said, re.MULTILINE)) == 6
     differences = re.findall(r"^([0-9.e+-]+)  largest difference", said, re.MULTILINE)
     assert [float(one) < 1e-4 for one in differences] == [True, True]
     monkeypatch.setattr(sys, "argv", ["accelerator", "--device", "cuda:99"])

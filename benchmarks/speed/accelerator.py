@@ -2,9 +2,9 @@
 
 Training: how long a batch is planned, played and analysed, and how long the nets take for a step
 on it, each alone and after warming up; how far what is played there is from what a processor plays.
-Separation: the real-time ratio of the paper's nets (random weights) and of the packaged ones, and
-how far the packaged ones' stems are from a processor's. Every figure is a median; the batches are
-those of the configuration.
+Separation: the masks of nets that take turns and of nets that are one batch, the real-time ratio of
+the paper's nets (random weights) and of the packaged ones, and how far the packaged ones' stems are
+from a processor's. Every figure is a median; the batches are those of the configuration.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.speed.larsnet import make_mixture, make_model
 from benchmarks.timing import device_name, measure_speed
@@ -58,8 +62,10 @@ def main() -> int:
         config = load_config(options.config)
         _training(config, device, options.rounds, options.workers, options.gmd)
         if not options.small:
-            seconds = _step_seconds(load_config("larsnet"), device, options.rounds)
-            _say("a step of the paper's nets, 24 segments of 11.9 s", seconds)
+            for config in (replace(paper := load_config("larsnet"), compile=False), paper):
+                what = "compiled" if config.compile else "eager"
+                seconds = _step_seconds(config, device, options.rounds)
+                _say(f"a step of the paper's nets, 24 segments of 11.9 s, {what}", seconds)
         _separation(device, options.seconds, options.rounds, paper=not options.small)
     except UserError as error:
         print(f"benchmarks.speed.accelerator: error: {error}", file=sys.stderr)
@@ -128,6 +134,7 @@ def _separation(device: torch.device, seconds: float, rounds: int, *, paper: boo
     if paper:
         models["the paper's nets"] = make_model(LARSNET)
     for name, model in models.items():
+        _arrangements(name, model, device, rounds)
         separator = Separator(model, device=device)
         speed = measure_speed(
             separator.separate, mixture.to(device), device=str(device), n_runs=rounds
@@ -138,6 +145,25 @@ def _separation(device: torch.device, seconds: float, rounds: int, *, paper: boo
     there = Separator(packaged, device=device).separate(mixture.to(device)).cpu()
     here = Separator(packaged, device="cpu").separate(mixture)
     print(f"{float((here - there).abs().max()):.1e}  largest difference to a processor's")
+
+
+@torch.no_grad()
+def _arrangements(name: str, model: LarsNet, device: torch.device, rounds: int) -> None:
+    """Masks of eight patches by nets that take turns, as here, and by nets that are one batch."""
+    nets = [deepcopy(model.net(stem)).to(device).eval() for stem in model.config.stems]
+    cells = (2, model.config.n_bins, model.config.unet.n_frames)
+    seen = deepcopy(model).to(device).net_input(torch.rand(8, *cells, device=device))
+    parameters, buffers = stack_module_state(cast("list[torch.nn.Module]", nets))
+    base = deepcopy(nets[0]).to("meta")
+
+    def one(own: dict[str, Tensor], kept: dict[str, Tensor]) -> Tensor:
+        masks: Tensor = functional_call(base, (own, kept), (seen,))
+        return masks
+
+    together = vmap(one)
+    _say(f"masks by {name}, in turns", _seconds(lambda: [n(seen) for n in nets], device, rounds))
+    seconds = _seconds(lambda: together(parameters, buffers), device, rounds)
+    _say(f"masks by {name}, as one batch", seconds)
 
 
 def _seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:

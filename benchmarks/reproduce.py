@@ -104,7 +104,9 @@ def make_steps(
             raise UserError(f"no system {name!r}; there are {', '.join(names)}")
         names = list(experiment.systems)
     dataset, results = out / "dataset", out / "results"
-    plan = build.make_plan(dataset, collection, performances, kits, RenderSettings(stems=_STEMS))
+    render = RenderSettings(stems=_STEMS)
+    plan = build.make_plan(dataset, collection, performances, kits, render, sample=False)
+    first = f"{build.count_of_kits(plan.unsampled)} to be sampled first; " if plan.unsampled else ""
     build_minutes = build.forecast_minutes(plan, n_workers)
     chosen = ["--gmd", str(collection.root), "--split", experiment.split]
     chosen += [] if experiment.limit is None else ["--limit", str(experiment.limit)]
@@ -126,7 +128,7 @@ def make_steps(
                 ",".join(experiment.kits),
                 *workers,
             ),
-            f"{len(plan.todo)} of {len(plan.jobs)} tracks to do, "
+            f"{first}{len(plan.todo)} of {len(plan.jobs)} tracks to do, "
             f"{plan.todo_bytes() / 1e9:.2f} GB, about {build_minutes:.0f} min",
         ),
         Step("check", ("verify", str(dataset)), f"{len(plan.jobs)} tracks"),

@@ -42,9 +42,11 @@ def test_the_sizes_are_those_of_the_documentation() -> None:
 
 
 def test_the_plan_comes_first_and_a_dry_run_writes_nothing(
-    experiment: Path, gmd: Path, tmp_path: Path
+    experiment: Path, gmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not even the cache: the kits are sampled when the dataset is built."""
     out = tmp_path / "out"
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
     result = stemgmd("reproduce", "--config", experiment, "--gmd", gmd, "--out", out, "--dry-run")
     assert result.returncode == 0, result.stderr
     assert [line for line in result.stdout.splitlines() if line[:1].isdigit()] == [
@@ -52,7 +54,9 @@ def test_the_plan_comes_first_and_a_dry_run_writes_nothing(
     ]
     for word in ("2 of 2 tracks to do", "GB", "min", "stemgmd build", "stemgmd bench run"):
         assert word in result.stdout
+    assert f"1 kit ({KIT}) to be sampled first" in result.stdout
     assert not out.exists()
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_kit_that_is_built_from_a_path_is_scored_under_its_name(

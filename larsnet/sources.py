@@ -7,6 +7,7 @@ so a playlist that points elsewhere opens nothing.
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 import subprocess
@@ -28,6 +29,8 @@ Block = NDArray[np.float32]
 MAX_CHANNELS: Final = 16
 RATES_HZ: Final = (1_000, 768_000)
 _BLOCK_SAMPLES: Final = 1 << 16
+_AUDIO_CHUNK: Final = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_LENGTH_UNKNOWN: Final = 0x7FFFF000
 _FFMPEG_FORMATS: Final = (
     "aac,ac3,aiff,amr,ape,asf,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,"
     "oga,ogg,opus,tak,tta,w64,wav,wv"
@@ -62,8 +65,8 @@ def open_source(path: Path) -> Iterator[Source]:
     """Open an audio file to read it once.
 
     Raises:
-        UserError: missing, no audio, no ffmpeg where that is needed, damaged (here or while
-            it is read), of a rate or a number of channels that no recording has.
+        UserError: missing, no audio, no ffmpeg where that is needed, cut short or damaged (here or
+            while it is read), of a rate or a number of channels that no recording has.
     """
     if not path.is_file():
         raise UserError(f"{path} is no file" if path.exists() else f"{path} does not exist")
@@ -76,10 +79,25 @@ def open_source(path: Path) -> Iterator[Source]:
             yield _checked(source, path)
         return
     with file:
+        _check_whole(file, path)
         about_sec = file.frames / file.samplerate
         rate, n_channels = file.samplerate, file.channels
         source = Source(rate, n_channels, file.frames, about_sec, lambda: _read(file, path))
         yield _checked(source, path)
+
+
+def _check_whole(file: soundfile.SoundFile, path: Path) -> None:
+    """Refuse a WAV or AIFF file that ends before its samples do.
+
+    libsndfile reads what is there and tells it in its log alone. A program that writes into a pipe
+    cannot know the length and promises all that the header can hold: that is no fault.
+    """
+    for promised, there in _AUDIO_CHUNK.findall(file.extra_info):
+        if int(there) < int(promised) < _LENGTH_UNKNOWN:
+            raise UserError(
+                f"{path} is cut short: {int(there):,} of its {int(promised):,} bytes of sound are "
+                "there; if they will do, `ffmpeg -i` it to another file first"
+            )
 
 
 def _checked(source: Source, path: Path) -> Source:

@@ -280,8 +280,8 @@ def bad_file(kind: str, folder: Path) -> Path:
     elif kind == "loud":
         samples[1, 22_050] = 1e37
         write(path, samples, subtype="FLOAT")
-    elif kind == "cut-flac":
-        content = write(folder / "whole.flac", samples).read_bytes()
+    elif kind.startswith("cut-"):
+        content = write(folder / f"whole.{kind[4:]}", samples).read_bytes()
         path.write_bytes(content[: len(content) // 2])
     elif kind == "many-channels":
         write(path, bursts(100, 17))
@@ -297,6 +297,8 @@ def bad_file(kind: str, folder: Path) -> Path:
         ("nan", "0.500 s is no finite"),
         ("loud", "0.500 s is no finite number, or above 1e+06 times"),
         ("cut-flac", "damaged"),
+        ("cut-wav", "cut short: 59,978 of its 120,000 bytes"),
+        ("cut-aiff", "cut short"),
         ("many-channels", "17 channels"),
         ("missing", "does not exist"),
     ],
@@ -443,6 +445,17 @@ def test_ffmpeg_reads_what_libsndfile_does_not(
     encoded.write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="ffmpeg"), sources.open_source(encoded):
         pass
+
+
+@needs_ffmpeg
+def test_a_recording_from_a_pipe_whose_header_knows_no_length_is_whole(tmp_path: Path) -> None:
+    original = write(tmp_path / "drums.wav", bursts(50_000))
+    command = ["ffmpeg", "-v", "error", "-i", str(original), "-f", "wav", "pipe:1"]
+    streamed = tmp_path / "streamed.wav"
+    streamed.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert b"data\xff\xff\xff\xff" in streamed.read_bytes()
+    with sources.open_source(streamed) as source:
+        assert sum(block.shape[1] for block in source.blocks()) == 50_000
 
 
 @needs_ffmpeg

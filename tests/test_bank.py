@@ -29,10 +29,12 @@ from stemgmd_build.rendering.bank import (
     Bank,
     _digest,
     find_layers,
+    is_sampled,
     load_bank,
     make_bank,
     ring,
 )
+from stemgmd_build.samplers import soundfont
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES
 
 SNARE = ARTICULATIONS.index("snare")
@@ -172,6 +174,30 @@ def test_a_bank_is_kept_so_that_its_source_is_not_read_again(
     again = load_bank(kit)
     assert np.array_equal(first.samples, again.samples)
     assert first.digest == again.digest
+
+
+def test_a_bank_of_another_machine_serves_where_there_is_no_synthesizer(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit = find_kit(WHEEL_KIT)
+    made = load_bank(kit)
+
+    def missing() -> None:
+        raise UserError("FluidSynth's library is not installed")
+
+    monkeypatch.setattr(soundfont, "_library", missing)
+    here = replace(kit, path="nowhere.sf2")
+    assert is_sampled(here)
+    carried = load_bank(here)
+    assert (carried.digest, carried.source) == (made.digest, made.source)
+    assert np.array_equal(carried.samples, made.samples)
+    (own_cache / "banks" / "damaged.json").write_text("{")
+    for other in (replace(kit, sha256="another"), replace(kit, preset=1)):
+        with pytest.raises(UserError, match="FluidSynth's library is not installed"):
+            load_bank(other)
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="FluidSynth's library is not installed"):
+        load_bank(kit)
 
 
 def test_samples_are_mapped_from_the_file_not_copied(layered: Bank, own_cache: Path) -> None:

@@ -6,7 +6,8 @@ all 127 velocities are struck, and neighbours whose difference is a gain alone (
 -90 dB) are one layer. A shot is kept until it has died away by 90 dB from its peak.
 
 Banks lie in the cache as one memory-mapped file each, named by the hash of all that they depend
-on, so that any number of workers share one copy. They are made in a process of their own: a
+on, so that any number of workers share one copy, and a machine without the synthesizer can be given
+another's. They are made in a process of their own: a
 hostile SoundFont that brings the synthesizer down takes no build with it.
 """
 
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -90,6 +91,8 @@ class Bank:
 def load_bank(kit: Kit, *, gain: float | None = None) -> Bank:
     """The kit's bank, taken from its source the first time and from the cache ever after.
 
+    With its bank in the cache neither the source nor FluidSynth need be on this machine.
+
     ``gain`` overrides the kit's own; a kit with neither is loaded at gain 1.
     Raises UserError where the kit is missing, broken, or lacks a sound that its map names;
     CacheError where the bank cannot be kept.
@@ -115,19 +118,43 @@ def _folder() -> Path:
 
 def _digest(kit: Kit) -> tuple[str, str]:
     """Hash of all that the samples depend on, and the sampler's name and version."""
-    if kit.kind == "soundfont":
-        from stemgmd_build.samplers.soundfont import library_version
+    try:
+        source = _sampler(kit)
+    except UserError:  # no synthesizer here, but perhaps what one made elsewhere
+        for source in sorted(_samplers_of_cache()):
+            digest = _hash(kit, source)
+            if _is_kept(_folder() / digest):
+                return digest, source
+        raise
+    return _hash(kit, source), source
 
-        source = f"FluidSynth {library_version()}"
-    else:
-        import soxr
 
-        reader = "Hydrogen kit reader" if kit.kind == "hydrogen" else "sample files"
-        source = f"{reader}, soxr {soxr.__version__}"
+def _hash(kit: Kit, source: str) -> str:
     # Gains are left out: they are applied to the table, not to the samples.
     keys = {name: (s.files or s.key, s.semitones) for name, s in sorted(kit.sounds.items())}
     facts = [BANK_VERSION, kit.kind, kit.sha256, kit.bank, kit.preset, keys, source]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32], source
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _sampler(kit: Kit) -> str:
+    """What samples such a kit, with its version. Raises UserError where it is not installed."""
+    if kit.kind == "soundfont":
+        from stemgmd_build.samplers.soundfont import library_version
+
+        return f"FluidSynth {library_version()}"
+    import soxr
+
+    reader = "Hydrogen kit reader" if kit.kind == "hydrogen" else "sample files"
+    return f"{reader}, soxr {soxr.__version__}"
+
+
+def _samplers_of_cache() -> set[str]:
+    """What made the banks that lie in the cache."""
+    found = set()
+    for path in _folder().glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found.add(str(json.loads(path.read_text("utf-8"))["source"]))
+    return found
 
 
 def _open(kit: Kit, digest: str, source: str, gain: float) -> Bank:
@@ -229,7 +256,7 @@ def make_bank(kit: Kit, digest: str) -> None:
                 shots.append(Shot(start, shot.shape[1], *tail_of(shot)))
                 chunks.append(shot)
             sounds[name] = {"shot_of": [first + i for i in layers.of_velocity], "gain_of": gains}
-    index = {"shots": [*map(asdict, shots)], "sounds": sounds}
+    index = {"source": _sampler(kit), "shots": [*map(asdict, shots)], "sounds": sounds}
     try:
         _write(digest, np.concatenate(chunks, axis=1), index)
     except OSError as error:

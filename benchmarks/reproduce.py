@@ -17,8 +17,9 @@ from stemgmd_build.building import build
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
-from stemgmd_build.kits.catalogue import available, select_kits
+from stemgmd_build.kits.catalogue import select_kits
 from stemgmd_build.performances.collection import Collection
+from stemgmd_build.rendering.bank import require_at_hand
 
 SIZES: Final = Path(__file__).parent / "sizes"
 SHIPPED: Final = "shipped"
@@ -89,12 +90,7 @@ def make_steps(
     from benchmarks import systems
 
     kits = select_kits(experiment.kits)
-    missing = [kit.id for kit in kits if kit not in available(kits)]
-    if missing:
-        raise UserError(
-            f"not on this machine: {', '.join(missing)}; `stemgmd kits fetch {' '.join(missing)}` "
-            "downloads them"
-        )
+    require_at_hand(kits)
     performances = collection.select(experiment.split.split(","), experiment.limit)
     if not performances:
         raise UserError(f"no performance is of split {experiment.split!r}")

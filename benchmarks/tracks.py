@@ -25,10 +25,10 @@ from stemgmd_build.building.manifest import FileRecord
 from stemgmd_build.building.tracks import RenderSettings, exact_sum, pcm_blocks
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import available, select_kits, with_gain
+from stemgmd_build.kits.catalogue import select_kits, with_gain
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Score, read_score
-from stemgmd_build.rendering.bank import Bank, load_bank
+from stemgmd_build.rendering.bank import Bank, load_bank, require_at_hand
 from stemgmd_build.rendering.gain import kit_gain
 from stemgmd_build.rendering.render import RENDERER_VERSION, schedule, strikes_of
 from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
@@ -112,12 +112,7 @@ def rendered_tracks(
     Raises UserError where a kit is missing or nothing is chosen.
     """
     chosen = select_kits(kits)
-    missing = sorted({kit.id for kit in chosen} - {kit.id for kit in available(chosen)})
-    if missing:
-        raise UserError(
-            f"not on this machine: {', '.join(missing)}; `stemgmd kits fetch {' '.join(missing)}` "
-            "downloads them, or choose others with --kits"
-        )
+    require_at_hand(chosen)
     performances = collection.select(split, limit)
     if not performances or not chosen:
         raise UserError(f"{collection.root} holds no performance of split {', '.join(split)}")

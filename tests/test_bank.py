@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from small_kits import HERE, WHEEL_KIT, Layered, drum_sounds, noise, ping, write_kit
 
 from stemgmd_build.errors import UserError
+from stemgmd_build.kits import catalogue
 from stemgmd_build.kits.catalogue import find_kit
 from stemgmd_build.kits.kit import Kit, Sound, source_hash
 from stemgmd_build.kits.own import own_kit
@@ -32,6 +33,7 @@ from stemgmd_build.rendering.bank import (
     is_sampled,
     load_bank,
     make_bank,
+    require_at_hand,
     ring,
 )
 from stemgmd_build.samplers import soundfont
@@ -186,9 +188,12 @@ def test_a_bank_of_another_machine_serves_where_there_is_no_synthesizer(
         raise UserError("FluidSynth's library is not installed")
 
     monkeypatch.setattr(soundfont, "_library", missing)
-    here = replace(kit, path="nowhere.sf2")
-    assert is_sampled(here)
-    carried = load_bank(here)
+    monkeypatch.setattr(catalogue, "locate", lambda kit: None)
+    assert is_sampled(kit)
+    require_at_hand([kit])
+    with pytest.raises(UserError, match=r"^not on this machine: gone; `stemgmd kits fetch gone`"):
+        require_at_hand([kit, replace(kit, id="gone", preset=1)])
+    carried = load_bank(kit)
     assert (carried.digest, carried.source) == (made.digest, made.source)
     assert np.array_equal(carried.samples, made.samples)
     (own_cache / "banks" / "damaged.json").write_text("{")

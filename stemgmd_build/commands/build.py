@@ -15,8 +15,9 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
 from stemgmd_build.hosting import shards
 from stemgmd_build.hosting.shard_plan import parse_size
-from stemgmd_build.kits.catalogue import available, select_kits
+from stemgmd_build.kits.catalogue import select_kits
 from stemgmd_build.performances import gmd
+from stemgmd_build.rendering.bank import require_at_hand
 
 _EPILOG = """\
 examples:
@@ -85,12 +86,7 @@ def main(argv: list[str]) -> int:
     collection = gmd.find_collection(options.gmd)
     performances = collection.select(options.split.split(","), options.limit)
     kits = select_kits(options.kits.split(","))
-    missing = [kit.id for kit in kits if kit not in available(kits)]
-    if missing:
-        raise UserError(
-            f"not on this machine: {', '.join(missing)}; `stemgmd kits fetch "
-            f"{' '.join(missing)}` downloads them, or choose others with --kits"
-        )
+    require_at_hand(kits)
     say(f"{gmd.describe(collection)}; {len(performances)} chosen")
     source = {"performances": collection.source, "performances_root": str(collection.root)}
     settings = RenderSettings(

@@ -22,7 +22,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,6 +106,22 @@ def load_bank(kit: Kit, *, gain: float | None = None) -> Bank:
 def is_sampled(kit: Kit) -> bool:
     """Whether the kit's bank lies in the cache, so that loading it takes no time."""
     return _is_kept(_folder() / _digest(kit)[0])
+
+
+def require_at_hand(chosen: Sequence[Kit]) -> None:
+    """Raise UserError, with the way out, for kits neither on this machine nor sampled already."""
+
+    def is_at_hand(kit: Kit) -> bool:
+        with suppress(UserError):  # no synthesizer, and no bank either
+            return kits.locate(kit) is not None or is_sampled(kit)
+        return False
+
+    missing = [kit.id for kit in chosen if not is_at_hand(kit)]
+    if missing:
+        raise UserError(
+            f"not on this machine: {', '.join(missing)}; `stemgmd kits fetch {' '.join(missing)}` "
+            "downloads them, or choose other kits"
+        )
 
 
 def _is_kept(path: Path) -> bool:

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
 from stemgmd_build.kits.kit import Kit
-from stemgmd_build.rendering.bank import FLOOR_DB, Bank, Shot, last_above, tail_of
+from stemgmd_build.rendering.bank import Bank, Shot
+from stemgmd_build.rendering.sampling import FLOOR_DB, last_above, tail_of
 from stemgmd_build.taxonomy import (
     ARTICULATIONS,
     PIECE_OF_ARTICULATION,

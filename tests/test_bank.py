@@ -26,16 +26,13 @@ from stemgmd_build.kits.catalogue import find_kit
 from stemgmd_build.kits.kit import Kit, Sound, source_hash
 from stemgmd_build.kits.own import own_kit
 from stemgmd_build.rendering.bank import (
-    FLOOR_DB,
     Bank,
     _digest,
-    find_layers,
     is_sampled,
     load_bank,
-    make_bank,
     require_at_hand,
-    ring,
 )
+from stemgmd_build.rendering.sampling import FLOOR_DB, find_layers, make_bank, ring
 from stemgmd_build.samplers import soundfont
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES
 
@@ -355,7 +352,7 @@ def _samplers() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.Error):
-            if "stemgmd_build.rendering.bank" in child.cmdline():
+            if "stemgmd_build.rendering.sampling" in child.cmdline():
                 found.append(child)
     return found
 

@@ -43,10 +43,10 @@ from stemgmd_build.taxonomy import SAMPLE_RATE
 
 # What the forecast is made from, measured over all of GMD: FLAC bytes a second of a whole set of
 # stems and of a mixture, on the average of the ten default kits, and how long tracks ring on.
-_FLAC_STEMS_BYTES: Final = 160_000
-_FLAC_MIXTURE_BYTES: Final = 66_000
+_FLAC_STEMS_BYTES: Final = 140_000
+_FLAC_MIXTURE_BYTES: Final = 61_000
 _WAV_BYTES: Final = 4 * SAMPLE_RATE
-_MEAN_TAIL_SEC: Final = 1.6
+_MEAN_TAIL_SEC: Final = 1.7
 
 
 @dataclass(frozen=True, slots=True)

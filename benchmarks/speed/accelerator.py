@@ -150,9 +150,10 @@ def _separation(device: torch.device, seconds: float, rounds: int, *, paper: boo
 @torch.no_grad()
 def _arrangements(name: str, model: LarsNet, device: torch.device, rounds: int) -> None:
     """Masks of eight patches by nets that take turns, as here, and by nets that are one batch."""
-    nets = [deepcopy(model.net(stem)).to(device).eval() for stem in model.config.stems]
+    model = deepcopy(model).to(device).eval()
+    nets = [model.net(stem) for stem in model.config.stems]
     cells = (2, model.config.n_bins, model.config.unet.n_frames)
-    seen = deepcopy(model).to(device).net_input(torch.rand(8, *cells, device=device))
+    seen = model.net_input(torch.rand(8, *cells, device=device))
     parameters, buffers = stack_module_state(cast("list[torch.nn.Module]", nets))
     base = deepcopy(nets[0]).to("meta")
 

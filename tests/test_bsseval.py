@@ -168,6 +168,20 @@ def test_a_prepared_reference_serves_many_estimates(drums: Floats) -> None:
     assert np.array_equal(np.stack(astuple(again)), np.stack(astuple(fresh)))
 
 
+def test_single_precision_is_neither_copied_whole_nor_scored_otherwise(drums: Floats) -> None:
+    """Of four minutes and five stems, copies in float64 are gigabytes."""
+    reference = drums.astype(np.float32)
+    estimate = flawed_estimates(drums, seed=2).astype(np.float32)
+    prepared = bsseval.prepare_reference(reference=reference)
+    assert np.shares_memory(prepared.audio, reference)
+    single = bsseval.score_frames(prepared, estimate=estimate)
+    double = bsseval.score_frames(
+        bsseval.prepare_reference(reference=reference.astype(np.float64)),
+        estimate=estimate.astype(np.float64),
+    )
+    np.testing.assert_array_equal(astuple(single), astuple(double))
+
+
 def test_an_estimate_that_is_silent_throughout_scores_as_silent_stems_do(drums: Floats) -> None:
     prepared = bsseval.prepare_reference(reference=drums, n_taps=64)
     one_by_one = []

@@ -28,23 +28,27 @@ and references prepared once for every system. Where museval's normal equations 
 (a mono stem on two channels) its filters are arbitrary, though what they put out is not; here
 a channel that is a multiple of others is left out, which spans the same space.
 
-Arrays are (stems, channels, samples), computed in float64. Bad input raises ValueError.
+Arrays are (stems, channels, samples), computed in float64 piece by piece. Bad input raises
+ValueError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
-from benchmarks.scores.metrics import Floats, as_audio, as_audio_pair, decibels
+from benchmarks.scores.metrics import Floats, as_audio_pair, checked_audio, decibels
 from benchmarks.scores.projection import Subspace, correlate, filters, spectra, subspace
 
 Against = Literal["rest", "each"]
+Audio = NDArray[Any]
+"""In the numbers it came in: float64 of all stems of a long clip is gigabytes."""
+
 Complex = NDArray[np.complex128]
 Sources = tuple[tuple[int, ...], ...]
 """Sets of stems; the stems of a set are summed."""
@@ -64,7 +68,7 @@ class PreparedReference:
     ``own`` and ``full`` hold the ``sounding`` ones (indices) of ``n_stems`` alone.
     """
 
-    audio: Floats
+    audio: Audio
     n_stems: int
     sounding: tuple[int, ...]
     against: Against
@@ -111,7 +115,7 @@ def prepare_reference(
         ValueError: wrong shape, empty, not finite, every reference silent, or, against each,
             any reference silent.
     """
-    audio = as_audio(reference, name="reference")
+    audio = checked_audio(reference, name="reference")
     if audio.ndim != 3:
         raise ValueError(f"reference must be (stems, channels, samples), not {audio.shape}")
     n_stems = len(audio)
@@ -120,7 +124,7 @@ def prepare_reference(
         raise ValueError("every reference is silent: no stem to score")
     if against == "each" and len(sounding) < n_stems:
         raise ValueError("a reference is silent: museval's definition needs every stem present")
-    audio = audio[list(sounding)]
+    audio = _only(sounding, audio)
     lags = correlate(_channels(audio), _channels(audio), n_taps)
     stems = range(len(audio))
 
@@ -153,18 +157,19 @@ def score_frames(
     Raises:
         ValueError: shapes differ, not finite, or, against each, an estimate is silent.
     """
-    reference, guess = prepared.audio, as_audio(estimate, name="estimate")
+    reference, guess = prepared.audio, checked_audio(estimate, name="estimate")
     if guess.shape != (prepared.n_stems, *reference.shape[1:]):
         wanted = (prepared.n_stems, *reference.shape[1:])
         raise ValueError(f"estimate is of shape {guess.shape}, its reference of {wanted}")
-    guess = guess[list(prepared.sounding)]
+    guess = _only(prepared.sounding, guess)
     if prepared.against == "each" and _silent(guess).any():
         raise ValueError("an estimate is silent: museval's definition has no score for it")
     projection = _filter_spectra(prepared, guess, min(frame_samples, guess.shape[-1]))
     columns = []
     for window in _frames(guess.shape[-1], frame_samples, hop_samples):
-        values = _ratios(prepared.against, projection, reference[..., window], guess[..., window])
-        used = _used(prepared.against, reference[..., window], guess[..., window])
+        true, heard = (x[..., window].astype(np.float64) for x in (reference, guess))
+        values = _ratios(prepared.against, projection, true, heard)
+        used = _used(prepared.against, true, heard)
         column = np.full((len(values), prepared.n_stems), np.nan)
         column[:, prepared.sounding] = np.where(used, values, np.nan)
         columns.append(column)
@@ -212,12 +217,17 @@ class _FilterSpectra:
     n_fft: int
 
 
-def _channels(audio: Floats) -> Floats:
+def _only(sounding: tuple[int, ...], audio: Audio) -> Audio:
+    """These stems, and no copy where that is all of them."""
+    return audio if len(sounding) == len(audio) else audio[list(sounding)]
+
+
+def _channels(audio: Audio) -> Audio:
     """(stems, channels, samples) as (stems * channels, samples)."""
     return audio.reshape(-1, audio.shape[-1])
 
 
-def _mixing(audio: Floats, sources: Sources) -> Floats:
+def _mixing(audio: Audio, sources: Sources) -> Floats:
     """One regressor for every channel of every source, a source being a set of stems."""
     n_stems, n_channels, _ = audio.shape
     mixing = np.zeros((len(sources), n_channels, n_stems, n_channels))
@@ -227,7 +237,7 @@ def _mixing(audio: Floats, sources: Sources) -> Floats:
     return mixing.reshape(len(sources) * n_channels, n_stems * n_channels)
 
 
-def _filter_spectra(prepared: PreparedReference, estimate: Floats, n_frame: int) -> _FilterSpectra:
+def _filter_spectra(prepared: PreparedReference, estimate: Audio, n_frame: int) -> _FilterSpectra:
     """Solve for the filters of every stem's estimate."""
     n_stems, n_channels, _ = estimate.shape
     n_fft = fft.next_fast_len(n_frame + prepared.n_taps - 1, real=True)
@@ -298,9 +308,9 @@ def _frames(n_samples: int, frame_samples: int, hop_samples: int) -> Iterator[sl
         yield slice(start, start + frame_samples)
 
 
-def _silent(audio: Floats) -> NDArray[np.bool_]:
+def _silent(audio: Audio) -> NDArray[np.bool_]:
     """museval's silence: the sum over channels is exactly 0 at every sample."""
-    return np.asarray(~audio.sum(axis=-2).any(axis=-1))
+    return np.asarray(~audio.sum(axis=-2, dtype=np.float64).any(axis=-1))
 
 
 def _used(against: Against, reference: Floats, estimate: Floats) -> NDArray[np.bool_]:

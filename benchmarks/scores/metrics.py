@@ -38,10 +38,11 @@ def as_audio(signal: ArrayLike, *, name: str) -> Floats:
 
     Raises ValueError if it has fewer than two axes, is empty, or holds NaN or infinity.
     """
-    return _checked(signal, name).astype(np.float64, copy=False)
+    return checked_audio(signal, name=name).astype(np.float64, copy=False)
 
 
-def _checked(signal: ArrayLike, name: str) -> NDArray[Any]:
+def checked_audio(signal: ArrayLike, *, name: str) -> NDArray[Any]:
+    """The same check without the conversion: float64 of all stems of a long clip is gigabytes."""
     audio = np.asarray(signal)
     if audio.ndim < 2:
         raise ValueError(f"{name} must be (..., channels, samples), not of shape {audio.shape}")
@@ -192,7 +193,10 @@ def score_clip(
         ValueError: shapes or counts differ, a signal is empty or not finite, no stem is
             present, a present stem's reference is silent or an absent one's is not.
     """
-    true, guess = _checked(reference, "reference"), _checked(estimate, "estimate")
+    true, guess = (
+        checked_audio(reference, name="reference"),
+        checked_audio(estimate, name="estimate"),
+    )
     if true.shape != guess.shape:
         raise ValueError(f"estimate is of shape {guess.shape}, its reference of {true.shape}")
     _check_presence(true, stems, present)
@@ -200,7 +204,7 @@ def score_clip(
     if mixed.shape != true.shape[-2:]:
         raise ValueError(f"the mixture is of shape {mixed.shape}, its stems of {true.shape}")
     scores, absent = [], []
-    for i, is_present in enumerate(present):  # one by one: float64 of all stems is gigabytes
+    for i, is_present in enumerate(present):  # one by one, as float64
         heard = guess[i].astype(np.float64, copy=False)
         if is_present:
             stem = true[i].astype(np.float64, copy=False)

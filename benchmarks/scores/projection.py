@@ -13,7 +13,7 @@ threads that wait for each other take up to fifteen times as long as one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class Subspace:
     factor: Floats
 
 
-def correlate(delayed: Floats, fixed: Floats, n_lags: int) -> Floats:
+def correlate(delayed: NDArray[Any], fixed: NDArray[Any], n_lags: int) -> Floats:
     """sum over n of delayed[p, n - lag] * fixed[q, n], for lags 0 to n_lags - 1: (p, q, lag).
 
     Block by block: a block of ``fixed`` against the same span of ``delayed`` and the
@@ -105,8 +105,8 @@ def spectra(signals: Floats, n_fft: int) -> NDArray[np.complex128]:
     return np.asarray(found.numpy())
 
 
-def _excerpt(signals: Floats, start: int, stop: int) -> Floats:
-    """signals[:, start:stop], with zeros where that lies outside."""
+def _excerpt(signals: NDArray[Any], start: int, stop: int) -> Floats:
+    """signals[:, start:stop] as float64, with zeros where that lies outside."""
     inside = slice(max(start, 0), min(stop, signals.shape[1]))
     out = np.zeros((len(signals), stop - start))
     out[:, inside.start - start : inside.stop - start] = signals[:, inside]

@@ -36,7 +36,6 @@ bench: setup  ## speed, as ratios measured side by side in one run
 
 .PHONY: leaderboard
 leaderboard: setup  ## every system, GMD's test split, the held-out kits: leaderboard/ anew (hours)
-	@[ -d results ] || { cp -r leaderboard/next results && gunzip results/*.gz; }  # it is under way
 	@$(BIN)/stemgmd bench run --out results --split test
 	@$(BIN)/stemgmd bench report results --out leaderboard
 	@gzip -9nc results/records.jsonl > leaderboard/records.jsonl.gz

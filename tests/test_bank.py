@@ -303,6 +303,21 @@ def test_samples_that_are_cut_short_are_named_with_the_way_out(
         whole.replace(path)
 
 
+@pytest.mark.parametrize("junk", [b"\0(", b"\xff", b"[" * 40])
+def test_a_header_of_samples_that_is_junk_is_named_with_the_way_out(
+    layered: Bank, own_cache: Path, junk: bytes
+) -> None:
+    path = own_cache / "banks" / f"{layered.digest}.npy"
+    whole = path.rename(path.with_suffix(".whole"))
+    content = bytearray(whole.read_bytes())
+    content[20 : 20 + len(junk)] = junk
+    path.write_bytes(content)
+    try:
+        _damage_is_named(layered.kit, path)
+    finally:
+        whole.replace(path)
+
+
 def test_deleting_a_damaged_bank_makes_it_anew(layered: Bank, own_cache: Path) -> None:
     before = layered.samples.copy()
     for suffix in (".json", ".npy"):

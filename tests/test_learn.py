@@ -129,6 +129,40 @@ def test_a_damaged_file_is_one_line_or_harmless(file: Path, data: st.DataObject)
     assert "\n" not in line
 
 
+HEADER = "{'descr': '<f2', 'fortran_order': False, 'shape': (18, 1025, 9), }"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER.replace("tran_order", "\0(\x1f"),
+        HEADER.replace("18", "(" * 3000),
+        HEADER.replace("<f2", "<f\udcff"),
+        HEADER[:20],
+    ],
+)
+def test_a_header_that_numpy_cannot_read_is_one_line(tmp_path: Path, header: str) -> None:
+    """What numpy raises is tokenize's or the parser's, now and then."""
+    text = header.encode("utf-8", "surrogateescape")
+    path = tmp_path / "header.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "facts.npy", b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text + bytes(64)
+        )
+    with pytest.raises(UserError, match=r"header\.npz is damaged"):
+        learn.load(LONG, path)
+
+
+def test_an_encrypted_file_is_one_line(file: Path, tmp_path: Path) -> None:
+    """The flag that says so is a bit of the directory: zipfile asks for a password."""
+    content = bytearray(file.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path = tmp_path / "encrypted.npz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"encrypted\.npz is damaged"):
+        learn.load(LONG, path)
+
+
 def _foreign(path: Path, file: Path, **changes: object) -> None:
     with np.load(file) as held:
         arrays = {name: held[name] for name in held.files}

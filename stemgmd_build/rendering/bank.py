@@ -181,7 +181,7 @@ def _open(kit: Kit, digest: str, source: str, gain: float) -> Bank:
             or not 0 <= shot_of.min() <= shot_of.max() < len(shots)
         ):
             raise ValueError("sizes")
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # numpy's, json's, tokenize's, ...: damage has a dozen kinds
         raise UserError(
             f"the bank of kit {kit.id} is damaged; delete {path}.json and {path}.npy and try again"
         ) from error

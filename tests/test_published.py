@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.run import described
 from benchmarks.systems import SYSTEMS, load
 from benchmarks.tracks import rendered_tracks
 from stemgmd_build.performances.collection import read_collection
+from stemgmd_build.taxonomy import STEMS
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARDS = ["leaderboard", "leaderboard/seen-kits", "leaderboard/ablation"]
-STEMS = ["kick", "snare", "toms", "hihat", "cymbals"]
 NAMES = {
     "LarsNet-small + NMFD": "larsnet-small-nmfd",
     "NMFD": "nmfd",
@@ -30,6 +32,12 @@ NAMES = {
     "ideal ratio mask": "ideal-ratio",
 }
 """As README and the results name the systems; silence and the mixture share a row there."""
+
+
+@functools.cache
+def records_of(board: str) -> pd.DataFrame:
+    """All rows; not to be changed."""
+    return pd.read_json(ROOT / board / "records.jsonl.gz", lines=True)
 
 
 def nsdr(board: str) -> pd.DataFrame:
@@ -48,7 +56,7 @@ def cells_of(page: str, heading: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("board", BOARDS)
 def test_the_tables_are_of_the_records_beside_them(board: str) -> None:
-    records = pd.read_json(ROOT / board / "records.jsonl.gz", lines=True)
+    records = records_of(board)
     present = records[records.present]
     pooled = present.groupby("system").nsdr_db.mean()
     by_stem = present.groupby(["system", "stem"]).nsdr_db.mean()
@@ -60,8 +68,8 @@ def test_the_tables_are_of_the_records_beside_them(board: str) -> None:
 
 
 def test_every_system_was_scored_on_every_clip_in_one_run_of_one_commit() -> None:
-    records = pd.read_json(ROOT / "leaderboard" / "records.jsonl.gz", lines=True)
-    records["clip"] = records.track + " " + records.kit + " " + records.data
+    records = records_of("leaderboard")
+    records = records.assign(clip=records.track + " " + records.kit + " " + records.data)
     clips = records.groupby("system").clip.agg(set)
     assert set(clips.index) == set(SYSTEMS)
     assert {len(each) for each in clips} == {516}
@@ -74,7 +82,7 @@ def test_every_system_was_scored_on_every_clip_in_one_run_of_one_commit() -> Non
 
 def test_the_systems_are_those_of_the_code_at_hand() -> None:
     """Their revisions are hashes of all that decides what they give."""
-    records = pd.read_json(ROOT / "leaderboard" / "records.jsonl.gz", lines=True)
+    records = records_of("leaderboard")
     scored = records.groupby("system").revision.agg(set).to_dict()
     assert scored == {system: {load(system).info.revision} for system in SYSTEMS}
 
@@ -83,7 +91,7 @@ def test_the_clips_are_those_that_are_rendered_today(gmd_root: Path | None) -> N
     """The hash of a track follows from the renderer, the kit's bank and gain, and the MIDI."""
     if gmd_root is None:
         pytest.skip("needs the Groove MIDI Dataset")
-    records = pd.read_json(ROOT / "leaderboard" / "records.jsonl.gz", lines=True)
+    records = records_of("leaderboard")
     tracks = rendered_tracks(read_collection(gmd_root), split=["test"], kits=["test"])
     assert {(t.performance, t.kit, t.data) for t in tracks} == {
         *zip(records.track, records.kit, records.data, strict=True)
@@ -110,12 +118,11 @@ def test_the_written_table_is_the_boards(page: str, heading: str, board: str) ->
 
 def test_readme_has_the_clips_and_the_speed_of_the_board() -> None:
     clips = nsdr("leaderboard/paper-clips").set_index(["system", "stem"])
-    lines = (ROOT / "leaderboard" / "systems.jsonl").read_text().splitlines()
-    entries = {entry["system"]: entry for entry in map(json.loads, filter(None, lines))}
+    ratios = {entry.system: entry.real_time_ratio for entry in described(ROOT / "leaderboard")}
     for name, cells in cells_of("README.md", "### Leaderboard").items():
         value = clips.loc[(NAMES[name], "all")].value
-        ratio = entries[NAMES[name]]["real_time_ratio"]
-        assert [cells[7].strip("*"), cells[8]] == [f"{value:.2f}", f"{ratio:.1f}"], name
+        written = [cells[7].strip("*"), cells[8]]
+        assert written == [f"{value:.2f}", f"{ratios[NAMES[name]]:.1f}"], name
 
 
 def test_the_model_card_scores_are_the_boards() -> None:

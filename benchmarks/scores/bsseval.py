@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
-from benchmarks.scores.metrics import Floats, as_audio_pair, checked_audio, decibels
+from benchmarks.scores.metrics import Floats, checked_audio, decibels
 from benchmarks.scores.projection import Subspace, correlate, filters, spectra, subspace
 
 Against = Literal["rest", "each"]
@@ -199,7 +199,6 @@ def bss_eval(
 
     Shapes and errors as in `prepare_reference` and `score_frames`.
     """
-    reference, estimate = as_audio_pair(reference=reference, estimate=estimate)
     prepared = prepare_reference(reference=reference, against=against)
     return summarize(score_frames(prepared, estimate=estimate))
 

@@ -55,7 +55,13 @@ def checked_audio(signal: ArrayLike, *, name: str) -> NDArray[Any]:
 
 def as_audio_pair(*, reference: ArrayLike, estimate: ArrayLike) -> tuple[Floats, Floats]:
     """Check and convert both; raises ValueError also where their shapes differ."""
-    true, guess = as_audio(reference, name="reference"), as_audio(estimate, name="estimate")
+    true, guess = _checked_pair(reference, estimate)
+    return true.astype(np.float64, copy=False), guess.astype(np.float64, copy=False)
+
+
+def _checked_pair(reference: ArrayLike, estimate: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    true = checked_audio(reference, name="reference")
+    guess = checked_audio(estimate, name="estimate")
     if true.shape != guess.shape:
         raise ValueError(f"estimate is of shape {guess.shape}, its reference of {true.shape}")
     return true, guess
@@ -193,12 +199,7 @@ def score_clip(
         ValueError: shapes or counts differ, a signal is empty or not finite, no stem is
             present, a present stem's reference is silent or an absent one's is not.
     """
-    true, guess = (
-        checked_audio(reference, name="reference"),
-        checked_audio(estimate, name="estimate"),
-    )
-    if true.shape != guess.shape:
-        raise ValueError(f"estimate is of shape {guess.shape}, its reference of {true.shape}")
+    true, guess = _checked_pair(reference, estimate)
     _check_presence(true, stems, present)
     mixed = as_audio(mixture, name="mixture")
     if mixed.shape != true.shape[-2:]:

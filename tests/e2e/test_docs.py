@@ -30,7 +30,7 @@ from stemgmd_build import cli
 from stemgmd_build.dataset import RenderedStemGMD
 from stemgmd_build.performances.collection import Collection, Performance
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
 TEXTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *PAGES]
 SHELL = ("bash", "sh")

@@ -16,7 +16,7 @@ from benchmarks.tracks import rendered_tracks
 from stemgmd_build.performances.collection import read_collection
 from stemgmd_build.taxonomy import STEMS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BOARDS = ["leaderboard", "leaderboard/seen-kits", "leaderboard/ablation"]
 NAMES = {
     "LarsNet-small + NMFD": "larsnet-small-nmfd",

@@ -154,8 +154,8 @@ def make_steps(
 
 
 def _training(experiment: Experiment, collection: Collection, out: Path, n_workers: int) -> Step:
-    from larsnet.model import flops_of_nets
-    from larsnet.training_config import load_config
+    from larsnet.network.larsnet import flops_of_nets
+    from larsnet.training.config import load_config
 
     config = load_config(experiment.weights)
     hours = config.steps * config.batch * config.n_samples / 44_100 / 3600

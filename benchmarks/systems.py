@@ -30,9 +30,9 @@ SYSTEMS: Final[dict[str, str]] = {
     "nmf-sab": "baselines.systems:make_nmf_sab",
     "nmfd": "baselines.systems:make_nmfd",
     "nmfd-score-informed": "baselines.systems:make_nmfd_score_informed",
-    "larsnet-small": "larsnet.system:make_larsnet_small",
-    "larsnet-small-wiener": "larsnet.system:make_larsnet_small_wiener",
-    "larsnet-small-nmfd": "larsnet.system:make_larsnet_small_nmfd",
+    "larsnet-small": "larsnet.separation.system:make_larsnet_small",
+    "larsnet-small-wiener": "larsnet.separation.system:make_larsnet_small_wiener",
+    "larsnet-small-nmfd": "larsnet.separation.system:make_larsnet_small_nmfd",
 }
 """Id -> "module:factory"; a factory takes the torch device and gives the system."""
 
@@ -86,7 +86,7 @@ def check_name(name: str) -> None:
 
 
 def _checkpoint(system: str, device: str) -> System:
-    from larsnet.system import make_larsnet
+    from larsnet.separation.system import make_larsnet
 
     name, _, file = system.partition("=")
     check_name(name)

@@ -1,18 +1,50 @@
-"""LarsNet: the network, its training and its use.
+"""Networks that separate drum recordings: the nets, their training and their use.
 
-``larsnet.separate(waveform, sample_rate)`` gives the five stems of a drum recording. Nothing
-heavy is imported until it is called.
+``larsnet.separate(waveform, sample_rate)`` gives the stems of a drum recording. The other names
+are imported when they are first used, so that ``import larsnet`` costs nothing.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
+
+    from larsnet.network.checkpoint import load_checkpoint, save_checkpoint
+    from larsnet.network.weights import load_weights
+    from larsnet.separation.inference import Separator
+    from larsnet.separation.waveforms import SeparationOptions
+    from larsnet.training.config import load_config
+
+__all__ = [
+    "SeparationOptions",
+    "Separator",
+    "load_checkpoint",
+    "load_config",
+    "load_weights",
+    "save_checkpoint",
+    "separate",
+]
+
+_HOMES: Final = {
+    "SeparationOptions": "larsnet.separation.waveforms",
+    "Separator": "larsnet.separation.inference",
+    "load_checkpoint": "larsnet.network.checkpoint",
+    "load_config": "larsnet.training.config",
+    "load_weights": "larsnet.network.weights",
+    "save_checkpoint": "larsnet.network.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'larsnet' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def separate(
@@ -31,9 +63,9 @@ def separate(
         waveform: ([channels,] samples), full scale 1.0; an array or a tensor.
         sample_rate: in Hz, 1 to 768 kHz.
         wiener: exponent alpha of the Wiener filter: less crosstalk, more pumping. None: off.
-        sum_to_mixture: the stems add up to ``waveform`` (:mod:`larsnet.separation` says how).
-        refine: NMFD learns from the nets' stems how this very kit sounds, and separates anew
-            (:mod:`larsnet.refinement`): better on drums that the nets have not heard, slower.
+        sum_to_mixture: the stems add up to ``waveform``.
+        refine: NMFD learns from the nets' stems how this very kit sounds, and separates anew:
+            better on drums that the nets were not trained on, slower.
         device: where the nets run, such as "cpu" or "cuda".
         weights: a checkpoint, or a folder of the original's five files; default: the packaged.
 
@@ -43,8 +75,8 @@ def separate(
     Raises:
         stemgmd_build.errors.UserError: one line on what is wrong with the arguments.
     """
-    from larsnet.separation import SeparationOptions
-    from larsnet.separation import separate as separate_waveform
+    from larsnet.separation.waveforms import SeparationOptions
+    from larsnet.separation.waveforms import separate as separate_waveform
 
     options = SeparationOptions(wiener, sum_to_mixture, device, refine=refine)
     path = None if weights is None else Path(weights)

@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "bench": ("benchmarks.commands.bench:main", "score separation systems, publish the tables"),
     "separate": ("larsnet.commands.separate:main", "separate drum recordings into five stems"),
     "train": ("larsnet.commands.train:main", "train a LarsNet on what is rendered on the fly"),
+    "pack": ("larsnet.commands.pack:main", "write the weights of a training run to travel"),
+    "export": ("larsnet.commands.export:main", "write a net for ONNX or torch.export"),
     "reproduce": (
         "benchmarks.commands.reproduce:main",
         "the whole comparison: dataset, weights, systems, report",

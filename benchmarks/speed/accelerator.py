@@ -26,18 +26,18 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.speed.larsnet import make_mixture, make_model
 from benchmarks.timing import device_name, measure_speed
-from larsnet.batches import Batch, Plans, analyse, planned
-from larsnet.config import LARSNET
-from larsnet.device_player import DevicePlayer, tabulate
-from larsnet.distributed import Team
-from larsnet.inference import Separator, usable_device
-from larsnet.learner import Learner
-from larsnet.model import LarsNet
-from larsnet.segments import Player, read_segments
-from larsnet.separation import load_weights
-from larsnet.training_config import TrainConfig, load_config
-from larsnet.validation import load_banks
-from larsnet.virtual_kits import with_virtual_kits
+from larsnet.network.devices import usable_device
+from larsnet.network.larsnet import LARSNET, LarsNet
+from larsnet.network.weights import load_weights
+from larsnet.separation.inference import Separator
+from larsnet.training.batches import Batch, Plans, analyse, planned
+from larsnet.training.config import TrainConfig, load_config
+from larsnet.training.device_player import DevicePlayer, tabulate
+from larsnet.training.distributed import Team
+from larsnet.training.learner import Learner
+from larsnet.training.segments import Player, read_segments
+from larsnet.training.validation import load_banks
+from larsnet.training.virtual_kits import with_virtual_kits
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.gmd import find_collection
 

@@ -2,7 +2,7 @@
 
 It stands beside the original arrangement: five float32 nets one after another on the whole
 file, each with a transform of its own (magnitude and phase), all patches as one batch, in
-torch's default layout. Ours is what :class:`larsnet.inference.Separator` does. Both separate the
+torch's default layout. Ours is :class:`larsnet.separation.inference.Separator`. Both separate the
 same noise bursts with the same random weights, normalizations included, take turns, and the
 median is taken, so that what else the machine does hits both alike. The largest difference of
 any sample is printed, in full scale.
@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.spectral import istft, stft
-from larsnet.config import LARSNET, LarsnetConfig
-from larsnet.inference import Separator
-from larsnet.model import LarsNet
+from larsnet.network.larsnet import LARSNET, LarsNet, LarsnetConfig
+from larsnet.separation.inference import Separator
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.studies.variants import train_variant, variant_toml
-from larsnet.augment import NAMES
+from larsnet.training.augment import NAMES
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.studies.variants import train_variant, variant_toml
-from larsnet.training_config import CONFIGS, load_config
+from larsnet.training.config import CONFIGS, load_config
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
 from stemgmd_build.kits.catalogue import select_kits

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from larsnet.training_config import CONFIGS
+from larsnet.training.config import CONFIGS
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
 

@@ -9,9 +9,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from larsnet.inference import Separator
-from larsnet.separation import SeparationOptions, load_weights, make_separator
-from larsnet.stemfiles import Track, Written, find_tracks, refuse_to_overwrite, separate_file
+from larsnet.network.weights import load_weights
+from larsnet.separation.inference import Separator
+from larsnet.separation.stemfiles import (
+    Track,
+    Written,
+    find_tracks,
+    refuse_to_overwrite,
+    separate_file,
+)
+from larsnet.separation.waveforms import SeparationOptions, make_separator
 from stemgmd_build.errors import UserError
 
 _EPILOG = """\

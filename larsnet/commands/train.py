@@ -7,7 +7,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from larsnet.training_config import config_names, load_config
+from larsnet.training.config import config_names, load_config
 
 _EPILOG = """\
 Segments are rendered while training; nothing but the run is written. The same command resumes a
@@ -59,8 +59,8 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from larsnet.distributed import join_team
-    from larsnet.train import train
+    from larsnet.training.distributed import join_team
+    from larsnet.training.loop import train
 
     if options.threads:
         torch.set_num_threads(max(1, options.threads))

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.studies.ablation import FULL, VARIANTS
 from benchmarks.studies.variants import variant_toml
-from larsnet.augment import NAMES
-from larsnet.training_config import TrainConfig, load_config
+from larsnet.training.augment import NAMES
+from larsnet.training.config import TrainConfig, load_config
 
 
 def variant(name: str, folder: Path) -> TrainConfig:

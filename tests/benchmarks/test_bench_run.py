@@ -26,7 +26,7 @@ from waiting import wait_until
 
 from benchmarks import realtime, timing
 from benchmarks.records import METRICS_VERSION, StemRecord, SystemRecord, latest, read_records
-from larsnet.checkpoint import save_checkpoint
+from larsnet.network.checkpoint import save_checkpoint
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import STEMS
 

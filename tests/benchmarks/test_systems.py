@@ -1,6 +1,7 @@
 """One contract for every system of the registry, and the registry itself.
 
-What packages beside this one register is held to it too: `pytest tests/benchmarks/test_systems.py -k NAME`.
+Systems that other packages register are held to it too:
+`pytest tests/benchmarks/test_systems.py -k NAME`.
 """
 
 from __future__ import annotations

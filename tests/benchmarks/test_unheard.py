@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.studies.unheard import FOLDS, VARIANTS, fold_toml, last_validation
-from larsnet.training_config import TrainConfig, load_config
+from larsnet.training.config import TrainConfig, load_config
 from stemgmd_build.kits.catalogue import select_kits
 
 

@@ -8,7 +8,7 @@ import pytest
 from small_builds import KIT, shortest, stemgmd, stemgmd_here, write_collection, write_noise_kit
 
 from benchmarks.reproduce import SIZES, Experiment, load_experiment, remember
-from larsnet.separation import default_weights
+from larsnet.network.weights import default_weights
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import select_kits

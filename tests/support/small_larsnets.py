@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from larsnet.config import LarsnetConfig, UnetConfig
-from larsnet.model import LarsNet
+from larsnet.network.larsnet import LarsNet, LarsnetConfig
+from larsnet.network.unet import UnetConfig
 
 torch.set_num_threads(1)  # the work is small, and tests run side by side
 

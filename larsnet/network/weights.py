@@ -1,0 +1,40 @@
+"""Where weights come from: packaged ones, a checkpoint, or the original release's folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from larsnet.network.checkpoint import load_checkpoint
+from larsnet.network.larsnet import LarsNet
+from larsnet.network.original import load_original
+from stemgmd_build.errors import UserError
+
+PACKAGED_WEIGHTS: Final = Path(__file__).parent.parent / "weights" / "larsnet-small.safetensors"
+
+
+def default_weights() -> Path:
+    """The file that STEMGMD_WEIGHTS names, else the packaged one. UserError if there is none."""
+    named = os.environ.get("STEMGMD_WEIGHTS")
+    path = Path(named) if named else PACKAGED_WEIGHTS
+    if not path.is_file():
+        if named:
+            raise UserError(f"STEMGMD_WEIGHTS names {path}, which is no file")
+        raise UserError("this installation comes without weights; name some with --weights")
+    return path
+
+
+def load_weights(path: Path | None = None) -> LarsNet:
+    """The weights in a file of ours, in a folder of the original's five files, or the default ones.
+
+    Raises:
+        UserError: nothing there, or nothing that is a LarsNet.
+    """
+    if path is None:
+        path = default_weights()
+    if path.is_dir():
+        return load_original(path)
+    if path.suffix in (".pth", ".ckpt", ".pt"):
+        raise UserError(f"{path} is one net of the original's five; name the folder of all five")
+    return load_checkpoint(path)

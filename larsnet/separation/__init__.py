@@ -1,0 +1,1 @@
+"""Separation: recordings in, stems out."""

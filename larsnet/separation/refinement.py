@@ -1,0 +1,171 @@
+"""LarsNet's stems refined by NMFD that is fitted to the recording at hand.
+
+The nets know drums in general and look at a patch of seconds; a recording repeats the same few
+sounds. So what the nets found tells NMFD where to begin, and NMFD learns how this very kit sounds:
+
+1. Each stem of the nets is factorized by itself: the pieces' templates, at first those of the
+   training kits (:mod:`baselines.learn`), and their activations become what is in that stem.
+2. From there all pieces together are factorized to explain the mixture, the templates less and
+   less tied to those of step 1; what the nets gave to a wrong stem finds a better explanation.
+
+The stems are the mixture under Wiener masks from the models of step 2. Both steps are eqs. 5 and 6
+of Dittmar and Mueller, "Reverse engineering the Amen break", IEEE/ACM TASLP 24(9), 2016
+(:mod:`baselines.nmfd`), who begin with a score where this begins with the nets.
+
+The number of iterations was chosen on GMD's validation split and on kits that are in no split;
+docs/results.md has the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from baselines import learn, nmfd
+from baselines.blocks import BlockConfig, cut_blocks, faded
+from baselines.factorization import FactorizationConfig
+from baselines.masks import apply_masks, soft_masks
+from baselines.settings import SETTINGS
+from baselines.spectral import mono_magnitude, stft
+from baselines.templates import Templates
+from larsnet.network.devices import raise_if_out_of_memory
+from larsnet.network.larsnet import LarsNet
+from larsnet.separation.inference import Separator
+from larsnet.separation.streaming import RUN_SAMPLES
+from stemgmd_build.errors import UserError
+from stemgmd_build.taxonomy import STEMS
+
+RECIPE: Final = SETTINGS["nmfd"].recipe
+"""Of the templates to begin with: those of the blind NMFD on the leaderboard."""
+
+STEM_STEPS: Final = FactorizationConfig(n_iterations=5, adaptation="free", extrapolate=True)
+MIXTURE_STEPS: Final = FactorizationConfig(
+    n_iterations=15, adaptation="semi", adaptation_power=1.0, extrapolate=True
+)
+
+SILENCE: Final = 0.02
+"""Share of the mixture's mean level, over all pieces, that an activation has in step 2 where step 1
+found none: zero would stay zero, so that a hit that the nets missed could not come back."""
+
+MASK_EXPONENT: Final = 2.0
+
+BLOCKS: Final = BlockConfig()
+"""Long, since a kit is learnt anew in each block."""
+
+
+class RefinedSeparator(Separator):
+    """A :class:`Separator` whose stems are refined, block by block.
+
+    Args:
+        model, options: as a separator's; ``sum_to_one`` says nothing here, since the masks of
+            :func:`refine` sum to one wherever there is anything.
+
+    Raises:
+        UserError: as a separator, or a model of other stems than the templates'.
+    """
+
+    def __init__(self, model: LarsNet, **options: Any) -> None:
+        if tuple(model.config.stems) != STEMS:
+            raise UserError(f"only {', '.join(STEMS)} can be refined, in this order")
+        super().__init__(model, **options)
+        learnt = learn.load(RECIPE).templates
+        self._templates = replace(learnt, values=learnt.values.to(self.device))
+
+    def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """As :meth:`Separator.stream`, with a block of 48 s in memory."""
+        passed: list[Tensor] = []
+
+        def both() -> Iterator[Tensor]:
+            """Mixture and stems of the nets as six signals, (batch, 6, 2, samples)."""
+
+            def remembered() -> Iterator[Tensor]:
+                for chunk in chunks:
+                    passed.append(chunk)
+                    yield chunk
+
+            for stems in super(RefinedSeparator, self).stream(remembered()):
+                mixture = passed[0] if len(passed) == 1 else torch.cat(passed, dim=-1)
+                n_samples = stems.shape[-1]
+                passed[:] = [mixture[..., n_samples:]]
+                signals = torch.cat((mixture[:, None, :, :n_samples], stems), dim=1)
+                del mixture, stems  # a block is long in coming: what is not needed goes before
+                yield signals
+                del signals
+
+        def refined() -> Iterator[tuple[Tensor, bool]]:
+            for block, is_last in cut_blocks(both(), BLOCKS):
+                yield self._refine(block), is_last
+
+        for run in faded(refined(), BLOCKS):
+            for part in torch.split(run, RUN_SAMPLES, dim=-1):
+                yield part.clone()  # of its own, so that the run is not held while the next is made
+            del run, part
+
+    def _refine(self, signals: Tensor) -> Tensor:
+        """(batch, 6, 2, samples) to (batch, stems, 2, samples)."""
+        rows = []
+        n_before = torch.get_num_threads()
+        torch.set_num_threads(self._n_threads)
+        try:
+            with torch.inference_mode():
+                for row in signals.to(self.device):
+                    rows.append(refine(row[0], row[1:], self._templates).to(signals.device))
+        except (RuntimeError, MemoryError) as error:
+            raise_if_out_of_memory(error, self.device, "48 s of audio")
+            raise
+        finally:
+            torch.set_num_threads(n_before)
+        return rows[0][None] if len(rows) == 1 else torch.stack(rows)
+
+
+def refine(mixture: Tensor, estimate: Tensor, templates: Templates) -> Tensor:
+    """Stems that NMFD makes of a mixture from an estimate of them.
+
+    Args:
+        mixture: (channels, samples) at 44.1 kHz, full scale 1.0.
+        estimate: (stems, channels, samples).
+        templates: to begin with, on the same device.
+
+    Returns:
+        (stems, channels, samples) that add up to the mixture wherever any stem has energy.
+    """
+    if not bool(mixture.any()):
+        return torch.zeros_like(estimate)
+    analysis = templates.config.stft
+    target = mono_magnitude(stft(mixture, analysis))
+    fitted, activations = _fit_stems(estimate, templates, target.shape[-1])
+    sums = fitted.sum(dim=(1, 2))
+    level = target.sum() / math.prod(activations.shape)
+    found = nmfd.factorize(
+        target[None],
+        fitted / torch.where(sums > 0, sums, 1.0)[:, None, None],
+        MIXTURE_STEPS,
+        activations=(activations * sums[:, None]).clamp_min(SILENCE * level),
+    )
+    masks = soft_masks(
+        nmfd.stem_magnitudes(found, templates.stem_of_component, len(estimate))[0], MASK_EXPONENT
+    )
+    channels = [  # one at a time, from a spectrum of its own: kept or whole, it takes memory
+        apply_masks(stft(channel, analysis), masks.unsqueeze(1), analysis, channel.shape[-1])
+        for channel in mixture.unsqueeze(1)
+    ]
+    return torch.cat(channels, dim=1)
+
+
+def _fit_stems(estimate: Tensor, templates: Templates, n_frames: int) -> tuple[Tensor, Tensor]:
+    """Step 1: templates like the given ones, and their activations (components, n_frames)."""
+    owners = torch.tensor(templates.stem_of_component, device=estimate.device)
+    fitted = templates.values.clone()
+    activations = estimate.new_zeros(len(owners), n_frames)
+    for stem, waveform in enumerate(estimate):  # one at a time: spectra are large
+        own = (owners == stem).nonzero()[:, 0]
+        part = mono_magnitude(stft(waveform, templates.config.stft))
+        if len(own) and bool(part.any()):
+            found = nmfd.factorize(part[None], templates.values[own], STEM_STEPS)
+            fitted[own], activations[own] = found.templates[0], found.activations[0]
+    return fitted, activations

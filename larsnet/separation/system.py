@@ -1,0 +1,164 @@
+"""LarsNet as an entry of the leaderboard: with the packaged weights, or with a checkpoint's."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from baselines import learn
+from baselines.checks import checked_mixture
+from baselines.system import Audio, Inputs, System, SystemInfo
+from larsnet.network.checkpoint import load_checkpoint, read_info
+from larsnet.network.unet import n_parameters
+from larsnet.network.weights import default_weights
+from larsnet.separation import refinement
+from larsnet.separation.inference import Separator
+from larsnet.separation.waveforms import (
+    SeparationOptions,
+    make_separator,
+    separate_blocks,
+)
+from larsnet.training.config import TrainConfig, train_config
+from stemgmd_build.errors import UserError
+from stemgmd_build.taxonomy import SAMPLE_RATE
+
+WIENER_EXPONENT: Final = 1.0
+"""Of the paper's own comparison (arXiv 2312.09663, section 5)."""
+
+VERSION: Final = "1"
+"""Goes up whenever the code, not the weights, may give other stems."""
+
+
+@dataclass(frozen=True)
+class LarsnetSystem:
+    """A LarsNet, with or without the alpha-Wiener filter, refined by NMFD or not."""
+
+    info: SystemInfo
+    separator: Separator
+
+    def separate(self, inputs: Inputs) -> Audio:
+        """See :class:`baselines.system.System`. Raises UserError for inputs that do not fit."""
+        mixture = checked_mixture(inputs)
+        stems = np.zeros((len(self.separator.config.stems), *mixture.shape), np.float32)
+        done = 0
+        for run in separate_blocks(self.separator, [mixture], SAMPLE_RATE, exact_sum=False):
+            stems[..., done : done + run.shape[-1]] = run
+            done += run.shape[-1]
+        return stems
+
+
+def make_larsnet_small(
+    device: str = "cpu", *, wiener: float | None = None, refine: bool = False
+) -> System:
+    """The packaged weights. Raises UserError where they or the device are not there."""
+    suffix, more = ("", "") if wiener is None else ("-wiener", ", Wiener")
+    if refine:
+        suffix, more = "-nmfd", " + NMFD"
+    return make_larsnet(
+        default_weights(),
+        id=f"larsnet-small{suffix}",
+        name=f"LarsNet-small{more}",
+        licence="MIT",
+        device=device,
+        wiener=wiener,
+        refine=refine,
+    )
+
+
+make_larsnet_small_wiener = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT)
+make_larsnet_small_nmfd = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT, refine=True)
+
+
+def make_larsnet(
+    path: Path,
+    *,
+    id: str,
+    name: str,
+    licence: str,
+    device: str = "cpu",
+    wiener: float | None = None,
+    refine: bool = False,
+) -> System:
+    """A checkpoint of `stemgmd train` under an id and a name of its own.
+
+    What it was trained on is told from the checkpoint. Raises UserError where the file is no
+    checkpoint or the device is not there.
+    """
+    saved, model = read_info(path), load_checkpoint(path)
+    runs = tuple(_runs(saved.notes))
+    kits = tuple(dict.fromkeys(kit for config, _ in runs for kit in _kit_ids(config.kits)))
+    nets = "one U-Net with a mask a stem" if model.config.shared else "a U-Net a stem"
+    cells = (
+        f"{model.config.n_bands} bands" if model.config.n_bands else f"{model.config.n_bins} bins"
+    )
+    more = "" if wiener is None else f", alpha-Wiener filter of {wiener:g}"
+    info = SystemInfo(
+        id=id,
+        name=name,
+        inputs=("mixture",),
+        revision=f"{VERSION}-{saved.sha256[:10]}",
+        trained_on=_trained_on(runs, len(kits)) if runs else "not stated",
+        n_parameters=n_parameters(model),
+        licence=licence,
+        summary=f"{nets}, on {cells}{more}",
+        kits_seen=kits,
+    )
+    threads = torch.get_num_threads()
+    options = SeparationOptions(wiener=wiener, device=device, n_threads=threads, refine=refine)
+    return LarsnetSystem(_refined(info) if refine else info, make_separator(model, options))
+
+
+def _refined(info: SystemInfo) -> SystemInfo:
+    """What refinement adds: templates, and what they were learnt from."""
+    learnt = learn.load(refinement.RECIPE)
+    facts = (refinement.STEM_STEPS, refinement.MIXTURE_STEPS, refinement.SILENCE)
+    known = f"{facts}|{refinement.MASK_EXPONENT}|{refinement.BLOCKS}|{learnt.digest}"
+    return replace(
+        info,
+        revision=f"{info.revision}-{hashlib.sha256(known.encode()).hexdigest()[:10]}",
+        trained_on=f"{info.trained_on}; one-shots of the training kits",
+        n_parameters=info.n_parameters + learnt.templates.values.numel(),
+        summary=f"{info.summary}; its stems start an NMFD that is fitted to the recording",
+        kits_seen=tuple(dict.fromkeys((*info.kits_seen, *learnt.kits))),
+    )
+
+
+def _runs(notes: Mapping[str, Any] | None) -> Iterator[tuple[TrainConfig, int]]:
+    """The run that made a checkpoint and its steps, then the one it started from, and so on.
+
+    Notes of another program say nothing that is understood.
+    """
+    while notes:
+        try:
+            yield train_config(notes["training"]), int(notes["step"])
+            notes = notes.get("before")
+        except (KeyError, ValueError, TypeError, AttributeError):
+            return
+
+
+def _kit_ids(names: Sequence[str]) -> Iterator[str]:
+    """Sets resolved; a kit of one's own stays as it was named, whether or not it is here."""
+    from stemgmd_build.kits.catalogue import select_kits
+
+    for name in names:
+        try:
+            yield from (kit.id for kit in select_kits([name]))
+        except UserError:
+            yield Path(name).name
+
+
+def _trained_on(runs: Sequence[tuple[TrainConfig, int]], n_kits: int) -> str:
+    steps = sum(step for _, step in runs)
+    samples = sum(step * config.batch * config.n_samples for config, step in runs)
+    hours = samples / SAMPLE_RATE / 3600
+    splits = " and ".join(dict.fromkeys(config.split for config, _ in reversed(runs)))
+    n_virtual = sum(config.virtual_kits for config, _ in runs)
+    kits = f"{n_kits} kits" + (f" and {n_virtual} virtual ones" if n_virtual else "")
+    return f"GMD's {splits} split on {kits}, {steps:,} steps, {hours:,.0f} h of audio"

@@ -1,0 +1,1 @@
+"""Training: examples rendered while it runs, the loop, the run's folder, validation."""

@@ -1,0 +1,479 @@
+"""Recordings in, stems out: any rate, any channels, any length, and nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from small_larsnets import BANDED, bursts, wild_model
+from waiting import wait_until
+
+import larsnet
+from larsnet.network.checkpoint import save_checkpoint
+from larsnet.separation import sources, stemfiles
+from larsnet.separation.inference import Separator
+from larsnet.separation.stemfiles import Track, find_tracks, separate_file
+from larsnet.separation.waveforms import SeparationOptions, make_separator, separate_blocks
+from stemgmd_build import cli
+from stemgmd_build.errors import UserError
+from stemgmd_build.taxonomy import STEMS
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_checkpoint(wild_model(BANDED), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exact() -> Separator:
+    return make_separator(wild_model(BANDED), SeparationOptions(sum_to_mixture=True))
+
+
+def write(path: Path, samples: NDArray[np.float32], rate: int = 44100, **how: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples.T, rate, **how)
+    return path
+
+
+def stems_in(folder: Path, suffix: str = "wav") -> dict[str, NDArray[np.float64]]:
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == sorted(f"{stem}.{suffix}" for stem in STEMS)
+    return {stem: soundfile.read(folder / f"{stem}.{suffix}", always_2d=True)[0] for stem in STEMS}
+
+
+def separate(*arguments: object) -> int:
+    return cli.main(["separate", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ("rate", "n_channels"), [(44100, 2), (44100, 1), (8000, 1), (48000, 2), (96000, 3), (22050, 5)]
+)
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_stems_have_the_inputs_rate_length_and_channels_and_sum_to_it_exactly(
+    tmp_path: Path, weights: Path, rate: int, n_channels: int, suffix: str
+) -> None:
+    mixture = 0.5 * bursts(int(1.3 * rate) + 1, n_channels)
+    path = write(tmp_path / "drums.wav", mixture, rate, subtype="PCM_24")
+    out = tmp_path / "out"
+    named = ("--weights", weights, "--format", suffix)
+    assert separate(path, "-o", out, *named, "--sum-to-mixture") == 0
+    stems = stems_in(out / "drums", suffix)
+    assert all(soundfile.info(p).samplerate == rate for p in (out / "drums").iterdir())
+    assert all(stem.shape == (mixture.shape[1], n_channels) for stem in stems.values())
+    assert all(np.abs(stem).max() > 1e-3 for stem in stems.values())
+    assert np.array_equal(sum(stems.values()), mixture.T)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    n_samples=st.integers(0, 60_000),
+    n_channels=st.integers(1, 4),
+    rate=st.sampled_from([11_025, 44_100, 48_000]),
+    cuts=st.lists(st.integers(0, 60_000), max_size=4),
+)
+def test_blocks_of_any_size_give_the_same_stems(
+    exact: Separator, n_samples: int, n_channels: int, rate: int, cuts: list[int]
+) -> None:
+    mixture = bursts(n_samples, n_channels)
+    blocks = np.split(mixture, sorted(min(cut, n_samples) for cut in cuts), axis=1)
+    nothing = np.zeros((5, n_channels, 0), np.float32)
+    whole, cut = (
+        np.concatenate(
+            [nothing, *separate_blocks(exact, given_blocks, rate, exact_sum=True)], axis=-1
+        )
+        for given_blocks in ([mixture], blocks)
+    )
+    assert whole.shape == (5, n_channels, n_samples)
+    np.testing.assert_allclose(cut, whole, rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(whole.sum(axis=0, dtype=np.float64), mixture)
+
+
+def test_without_the_sum_stems_are_the_nets_own(weights: Path) -> None:
+    mixture = bursts(50_000)
+    stems = larsnet.separate(mixture, 44100, weights=weights)
+    expected = Separator(wild_model(BANDED)).separate(torch.from_numpy(mixture))
+    assert list(stems) == list(STEMS)
+    for stem, samples in zip(stems.values(), expected, strict=True):
+        assert stem.dtype == np.float32
+        np.testing.assert_allclose(stem, samples.numpy(), rtol=0, atol=1e-6)
+
+
+def test_mono_and_tensors_and_bare_vectors_are_waveforms_too(weights: Path) -> None:
+    mono = bursts(20_000, 1)
+    stems = larsnet.separate(torch.from_numpy(mono[0]), 44100, weights=weights)
+    both = larsnet.separate(np.concatenate((mono, mono)), 44100, weights=weights)
+    for stem in STEMS:
+        assert stems[stem].shape == (1, 20_000)
+        np.testing.assert_allclose(stems[stem][0], both[stem].mean(axis=0), rtol=0, atol=1e-6)
+
+
+def test_channels_beyond_the_second_are_separated_in_pairs(weights: Path) -> None:
+    four = np.concatenate((bursts(20_000, seed=1), bursts(20_000, seed=2)))
+    stems = larsnet.separate(four, 44100, weights=weights)
+    second = larsnet.separate(four[2:], 44100, weights=weights)
+    for stem in STEMS:
+        np.testing.assert_allclose(stems[stem][2:], second[stem], rtol=0, atol=1e-6)
+
+
+def test_wiener_changes_the_stems_and_silence_stays_silent(weights: Path) -> None:
+    mixture = bursts(30_000)
+    plain = larsnet.separate(mixture, 44100, weights=weights)
+    shared = larsnet.separate(mixture, 44100, weights=weights, wiener=2.0)
+    assert max(np.abs(plain[stem] - shared[stem]).max() for stem in STEMS) > 1e-2
+    silent = larsnet.separate(np.zeros((2, 30_000)), 44100, weights=weights)
+    assert not any(stem.any() for stem in silent.values())
+    assert larsnet.separate(np.zeros((2, 0)), 44100, weights=weights)["kick"].shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "expected"),
+    [
+        (np.zeros((2, 3, 4)), 44100, "channels"),
+        (np.zeros((99, 100)), 44100, "channels"),
+        (np.zeros((2, 100)), 10, "rate"),
+        (np.full((2, 100), np.inf), 44100, "finite"),
+        (np.full((2, 100), 1e37), 44100, "full scale"),
+        (np.zeros((2, 100)), "44100", "number of Hz"),
+        ("drums.wav", 44100, "array of numbers"),
+    ],
+)
+def test_what_is_no_recording_is_one_line(
+    weights: Path, waveform: Any, rate: Any, expected: str
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        larsnet.separate(waveform, rate, weights=weights)
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint8", "complex64"])
+def test_whole_numbers_are_refused_and_not_taken_for_full_scale(weights: Path, kind: str) -> None:
+    """What scipy.io.wavfile reads is int16; nets hear how loud a recording is."""
+    with pytest.raises(UserError, match=r"floating point|not complex"):
+        larsnet.separate(np.ones((2, 3000), kind), 44100, weights=weights)
+
+
+def test_weights_that_change_on_disk_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    mixture = bursts(20_000)
+    kicks = []
+    for seed in (0, 1):
+        save_checkpoint(wild_model(BANDED, seed), path)
+        os.utime(path, ns=(seed, seed))
+        kicks.append(larsnet.separate(mixture, 44100, weights=path)["kick"])
+    assert np.abs(kicks[0] - kicks[1]).max() > 1e-3
+
+
+def test_without_weights_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("larsnet.network.weights.PACKAGED_WEIGHTS", tmp_path / "none.safetensors")
+    path = write(tmp_path / "drums.wav", bursts(1000))
+    assert separate(path, "-o", tmp_path / "out") == 2
+    assert "--weights" in capsys.readouterr().err
+
+
+def test_folders_are_searched_and_names_never_collide(tmp_path: Path) -> None:
+    for name in ("a/x.wav", "a/x.flac", "a/deep/x.wav", "a/notes.txt", "a/.x.wav", "b/x.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "a" / "out" / "x").mkdir(parents=True)
+    (tmp_path / "a" / "out" / "x" / "kick.wav").write_bytes(b"")
+    inputs = [tmp_path / "a", tmp_path / "b" / "x.wav", tmp_path / "b" / "x.wav"]
+    tracks = find_tracks(inputs, tmp_path / "a" / "out")
+    assert {(str(t.path.relative_to(tmp_path)), t.name) for t in tracks} == {
+        ("a/x.wav", "x.wav"),
+        ("a/x.flac", "x.flac"),
+        ("a/deep/x.wav", "deep/x"),
+        ("b/x.wav", "x.wav-2"),
+        ("b/x.wav", "x.wav-3"),
+    }
+    (tmp_path / "c").mkdir()
+    with pytest.raises(UserError, match="no audio"):
+        find_tracks([tmp_path / "c"], tmp_path / "out")
+
+
+def test_hidden_folders_and_the_output_folder_are_not_searched(tmp_path: Path) -> None:
+    for name in ("in/.trash/x.wav", "in/y.wav", "stems/y/kick.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (track,) = find_tracks([tmp_path / "in"], tmp_path / "stems")
+    assert track.name == "y"
+    with pytest.raises(UserError, match="inside the output folder"):
+        find_tracks([tmp_path / "in"], tmp_path / "in")
+
+
+@pytest.mark.parametrize("inputs", [["kick/kick.wav"], ["snare.wav", "snare/hihat.wav"]])
+def test_no_recording_is_overwritten_by_a_stem(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str], inputs: list[str]
+) -> None:
+    paths = [write(tmp_path / name, bursts(2000)) for name in inputs]
+    before = [path.read_bytes() for path in paths]
+    assert separate(*paths, "-o", tmp_path, "--weights", weights) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_stems_that_cannot_all_take_their_place_take_none(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "drums.wav", bursts(2000))
+    folder = tmp_path / "out" / "drums"
+    (folder / "snare.wav").mkdir(parents=True)
+    assert separate(path, "-o", tmp_path / "out", "--weights", weights) == 2
+    assert "snare.wav is a folder" in capsys.readouterr().err
+    assert [entry.name for entry in folder.parent.rglob("*")] == ["drums", "snare.wav"]
+
+
+@pytest.mark.parametrize(("n_channels", "rate"), [(9, 44_100), (2, 88_201)])
+def test_what_flac_cannot_hold_is_said_with_the_way_out(
+    tmp_path: Path,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    n_channels: int,
+    rate: int,
+) -> None:
+    path = write(tmp_path / "drums.wav", bursts(2000, n_channels), rate)
+    out = tmp_path / "out"
+    assert separate(path, "-o", out, "--weights", weights, "--format", "flac") == 2
+    assert "use --format wav" in capsys.readouterr().err
+    assert not list(out.iterdir())
+    assert separate(path, "-o", out, "--weights", weights) == 0
+
+
+def test_a_run_that_is_terminated_leaves_nothing(tmp_path: Path, weights: Path) -> None:
+    path = write(tmp_path / "drums.wav", np.tile(bursts(44_100), 600))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "stemgmd_build.cli", "separate", str(path), "-o", str(out)]
+    process = subprocess.Popen([*command, "--weights", str(weights)])
+    wait_until(lambda: len(list(out.glob(".drums.*.part/*.wav"))) == 5, process)
+    process.terminate()
+    assert process.wait() == 143
+    assert not list(out.iterdir())
+
+
+def bad_file(kind: str, folder: Path) -> Path:
+    path = folder / f"{kind}.wav"
+    samples = bursts(30_000)
+    if kind == "empty":
+        return write(path, samples[:, :0])
+    if kind == "no-bytes":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not audio\n" * 100)
+    elif kind == "nan":
+        samples[1, 22_050] = np.nan
+        write(path, samples, subtype="FLOAT")
+    elif kind == "loud":
+        samples[1, 22_050] = 1e37
+        write(path, samples, subtype="FLOAT")
+    elif kind.startswith("cut-"):
+        content = write(folder / f"whole.{kind[4:]}", samples).read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "many-channels":
+        write(path, bursts(100, 17))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("empty", "no samples"),
+        ("no-bytes", "is empty"),
+        ("text", "no ffmpeg"),
+        ("nan", "0.500 s is no finite"),
+        ("loud", "0.500 s is no finite number, or above 1e+06 times"),
+        ("cut-flac", "damaged"),
+        ("cut-wav", "cut short: 59,978 of its 120,000 bytes"),
+        ("cut-aiff", "cut short"),
+        ("many-channels", "17 channels"),
+        ("missing", "does not exist"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_leaves_nothing(
+    tmp_path: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    expected: str,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    path = bad_file(kind, tmp_path)
+    out = tmp_path / "out"
+    assert separate(path, "-o", out, "--weights", weights) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert expected in error
+    assert path.name in error
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_one_bad_file_does_not_keep_the_others_from_being_separated(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    bad_file("empty", tmp_path / "in")
+    write(tmp_path / "in" / "good.wav", bursts(20_000))
+    assert separate(tmp_path / "in", "-o", tmp_path / "out", "--weights", weights) == 1
+    assert stems_in(tmp_path / "out" / "good")
+    assert capsys.readouterr().err.count("\n") == 1
+    assert os.listdir(tmp_path / "out") == ["good"]
+
+
+def test_a_second_run_replaces_the_stems(tmp_path: Path, exact: Separator) -> None:
+    track = Track(write(tmp_path / "drums.wav", bursts(20_000)), "drums")
+    for n_samples in (20_000, 10_000):
+        write(track.path, bursts(n_samples))
+        written = separate_file(exact, track, tmp_path / "out", exact_sum=True)
+        assert written.n_samples == n_samples
+        assert all(len(s) == n_samples for s in stems_in(tmp_path / "out" / "drums").values())
+
+
+def test_samples_that_flac_must_clip_are_counted(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "loud.wav", 9 * bursts(20_000), subtype="FLOAT")
+    out = tmp_path / "out"
+    assert separate(path, "-o", out, "--weights", weights, "--format", "flac") == 0
+    assert "clipped" in capsys.readouterr().err
+
+
+LIMITED = """
+import resource, sys, torch
+import larsnet.commands.separate
+from stemgmd_build.cli import main
+torch.set_num_threads(1)
+torch.stft(torch.rand(1, 9000), 4096, 1024, window=torch.ones(4096), return_complex=True)
+in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+size = {size}
+resource.setrlimit(resource.{limit}, (size, size))
+sys.exit(main(["separate", *sys.argv[1:]]))
+"""
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+def run_limited(limit: str, size: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", LIMITED.format(limit=limit, size=size), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("limit", "size", "expected"),
+    [
+        ("RLIMIT_FSIZE", "300_000", "cannot be written"),
+        ("RLIMIT_AS", "in_use + 60_000_000", "out of memory"),
+        ("RLIMIT_AS", "in_use + 120_000_000", "out of memory"),
+    ],
+)
+def test_a_full_disk_or_memory_is_one_line_and_leaves_no_stem(
+    tmp_path: Path, weights: Path, limit: str, size: str, expected: str
+) -> None:
+    path = write(tmp_path / "drums.wav", bursts(100_000, 16))
+    out = tmp_path / "out"
+    result = run_limited(limit, size, path, "-o", out, "--weights", weights)
+    assert result.returncode == 2, result.stderr
+    assert expected in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(out.iterdir())
+
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg not installed")
+
+
+MEASURED = """
+import resource, sys
+from stemgmd_build import cli
+status = cli.main(["separate", *sys.argv[1:]])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+sys.exit(status)
+"""
+
+
+@linux_only
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
+    """With the packaged weights; the longer one's stems alone are half a gigabyte."""
+    peaks_mb = []
+    for seconds in (60, 300):
+        path = write(tmp_path / f"{seconds}.wav", np.tile(bursts(44_100, 2), seconds))
+        command = [sys.executable, "-c", MEASURED, str(path), "-o", str(tmp_path / "out")]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks_mb.append(int(result.stdout.split()[-1]))
+    assert peaks_mb[1] < peaks_mb[0] + 100
+
+
+@needs_ffmpeg
+def test_ffmpeg_reads_what_libsndfile_does_not(
+    tmp_path: Path, exact: Separator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = write(tmp_path / "drums.wav", bursts(50_000))
+    encoded = tmp_path / "-drums.m4a"
+    command = ["ffmpeg", "-v", "error", "-i", str(original), "-c:a", "alac", f"file:{encoded}"]
+    subprocess.run(command, check=True)
+    with pytest.raises(soundfile.SoundFileError):
+        soundfile.info(encoded)
+    with sources.open_source(encoded) as source:
+        assert (source.sample_rate, source.n_channels, source.n_samples) == (44100, 2, None)
+        assert source.about_sec == pytest.approx(50_000 / 44100, abs=0.01)
+        samples = np.concatenate(list(source.blocks()), axis=1)
+    np.testing.assert_array_equal(samples, bursts(50_000))
+    written = separate_file(exact, Track(encoded, "drums"), tmp_path / "out", exact_sum=True)
+    assert written.n_samples == 50_000
+    monkeypatch.setattr(stemfiles, "_WAV_BYTES", 200_000)  # of a length that only ffprobe tells
+    separate_file(exact, Track(encoded, "long"), tmp_path / "out")
+    kick = tmp_path / "out" / "long" / "kick.wav"
+    assert (soundfile.info(kick).format, soundfile.info(kick).frames) == ("RF64", 50_000)
+    content = encoded.read_bytes()
+    encoded.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="ffmpeg"), sources.open_source(encoded):
+        pass
+
+
+@needs_ffmpeg
+def test_a_recording_from_a_pipe_whose_header_knows_no_length_is_whole(tmp_path: Path) -> None:
+    original = write(tmp_path / "drums.wav", bursts(50_000))
+    command = ["ffmpeg", "-v", "error", "-i", str(original), "-f", "wav", "pipe:1"]
+    streamed = tmp_path / "streamed.wav"
+    streamed.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert b"data\xff\xff\xff\xff" in streamed.read_bytes()
+    with sources.open_source(streamed) as source:
+        assert sum(block.shape[1] for block in source.blocks()) == 50_000
+
+
+@needs_ffmpeg
+def test_a_film_without_sound_is_one_line_that_says_so(tmp_path: Path, weights: Path) -> None:
+    film = tmp_path / "film.mp4"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=size=16x16:duration=1"]
+    subprocess.run([*command, str(film)], check=True)
+    with pytest.raises(UserError, match="no sound"), sources.open_source(film):
+        pass
+
+
+@needs_ffmpeg
+def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
+    secret = write(tmp_path / "secret.wav", bursts(5000))
+    for name, text in {
+        "list.m3u8": f"#EXTM3U\n#EXTINF:1,\nfile:{secret}\n#EXT-X-ENDLIST\n",
+        "list.wav": f"ffconcat version 1.0\nfile {secret.name}\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=name), sources.open_source(tmp_path / name):
+            pass

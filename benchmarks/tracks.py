@@ -24,12 +24,12 @@ from stemgmd_build.building import manifest
 from stemgmd_build.building.manifest import FileRecord
 from stemgmd_build.building.tracks import RenderSettings, exact_sum, pcm_blocks
 from stemgmd_build.download import sha256_of_file
+from stemgmd_build.dataset.select import choose_kits, choose_performances, choose_rows
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import select_kits, with_gain
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Score, read_score
 from stemgmd_build.rendering.bank import Bank, load_bank, require_at_hand
-from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.gain import tuned
 from stemgmd_build.rendering.render import RENDERER_VERSION, schedule, strikes_of
 from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
 
@@ -111,15 +111,15 @@ def rendered_tracks(
 
     Raises UserError where a kit is missing or nothing is chosen.
     """
-    chosen = select_kits(kits)
+    chosen = choose_kits(kits)
     require_at_hand(chosen)
-    performances = collection.select(split, limit)
+    performances = choose_performances(collection, split, limit)
     if not performances or not chosen:
         raise UserError(f"{collection.root} holds no performance of split {', '.join(split)}")
     midi_sha256 = {p.id: _hash_midi(collection.midi_path(p)) for p in performances}
     settings = RenderSettings()
     tracks = []
-    for kit in (with_gain(kit, round(kit_gain(kit, collection), 6)) for kit in chosen):
+    for kit in (tuned(kit, collection) for kit in chosen):
         digest = load_bank(kit).digest
         tracks += [
             Track(
@@ -143,7 +143,7 @@ def built_tracks(
 ) -> list[Track]:
     """Tracks of a dataset that `stemgmd build` wrote, kit by kit.
 
-    ``kits`` are ids, or "train" and "test"; None for all. Raises UserError where the folder is
+    ``kits`` as in :mod:`stemgmd_build.dataset.select`; None for all. Raises UserError where the folder is
     no dataset or holds none of what is asked for.
     """
     settings, files = manifest.read_settings(root), manifest.read_manifest(root)
@@ -153,27 +153,7 @@ def built_tracks(
             "build it again"
         )
     rows = manifest.read_metadata(root)
-    held = {row["kit"] for row in rows}
-    wanted = (
-        None
-        if kits is None
-        else {k for k in held if k in kits}
-        | {row["kit"] for row in rows if row["kit_split"] in kits}
-    )
-    unknown = sorted(set(kits or ()) - held - {"train", "test", "all", "default"})
-    if unknown:
-        raise UserError(f"{root} holds no kit {unknown[0]}; it holds {', '.join(sorted(held))}")
-    if kits is not None and {"all", "default"} & set(kits):
-        wanted = held
-    chosen = [
-        row
-        for row in rows
-        if (wanted is None or row["kit"] in wanted)
-        and {"all", row["split"], row["session"]} & set(split)
-    ]
-    if limit is not None:
-        first = list(dict.fromkeys(row["id"] for row in chosen))[:limit]
-        chosen = [row for row in chosen if row["id"] in first]
+    chosen = choose_rows(root, rows, split, kits, limit)
     if not chosen:
         raise UserError(f"{root} holds no track of split {', '.join(split)} and these kits")
     return [_built_track(root, settings, files, row) for row in chosen]

@@ -33,11 +33,10 @@ from stemgmd_build.building.workers import (
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import LOCK
-from stemgmd_build.kits.catalogue import with_gain
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Performance
 from stemgmd_build.rendering.bank import is_sampled, load_bank
-from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.gain import tuned
 from stemgmd_build.rendering.render import RENDERER_VERSION
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
@@ -107,14 +106,13 @@ def make_plan(
         raise UserError("nothing to build: no performance or no kit is chosen")
     done = manifest.finished_tracks(root)
     onsets.check_held(root, collection, {performance_id for _, performance_id in done})
-    factor = 10 ** (gain_db / 20)
     unsampled = tuple(kit.id for kit in kits if not is_sampled(kit))
     ready, kit_facts = [], {}
     for kit in _announced(kits, unsampled) if sample and show_progress else kits:
         if not sample and kit.id in unsampled:
             ready.append(kit)
             continue
-        ready.append(with_gain(kit, round(kit_gain(kit, collection) * factor, 6)))
+        ready.append(tuned(kit, collection, gain_db=gain_db))
         kit_facts[kit.id] = _kit_facts(ready[-1])
     settings: dict[str, Any] = {
         "renderer": RENDERER_VERSION,

@@ -18,6 +18,7 @@ from stemgmd_build.kits.packages import Package
 from stemgmd_build.paths import cache_folder
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
+KIT_SETS: Final = ("default", "train", "test", "all")
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -132,13 +132,29 @@ class Collection:
         Raises UserError for an unknown split or a negative limit. A split that the
         collection lacks gives an empty tuple.
         """
-        wanted = {split} if isinstance(split, str) else set(split)
-        for name in sorted(wanted - set(SPLIT_CHOICES)):
-            raise UserError(f"no split {name!r}: give one of {', '.join(SPLIT_CHOICES)}")
+        wanted = checked_splits((split,) if isinstance(split, str) else split)
         if limit is not None and limit < 0:
             raise UserError(f"a limit of {limit} performances: give 0 or more")
-        chosen = [p for p in self.performances if wanted & {"all", p.split, p.session}]
+        chosen = [p for p in self.performances if is_in_split(p.split, p.session, wanted)]
         return tuple(chosen[:limit])
+
+
+def checked_splits(names: Sequence[str]) -> frozenset[str]:
+    """The names, all of them of SPLIT_CHOICES. Raises UserError."""
+    for name in names:
+        if name not in SPLIT_CHOICES:
+            raise UserError(f"no split {name!r}: give one of {', '.join(SPLIT_CHOICES)}")
+    return frozenset(names)
+
+
+def is_in_split(split: str, session: str, wanted: frozenset[str]) -> bool:
+    """Whether a performance of this split and session is in one of the splits wanted."""
+    return not wanted.isdisjoint(("all", split, session))
+
+
+def in_order(ids: Iterable[str]) -> list[str]:
+    """Ids as a collection has them: numbers by value, "session2" before "session10"."""
+    return sorted(ids, key=lambda text: (_natural(text), text))
 
 
 def read_collection(root: Path) -> Collection:

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -72,6 +72,15 @@ def kit_gain(kit: Kit, collection: Collection) -> float:
     except OSError as error:
         raise unwritable(path.parent, f"the gain of kit {kit.id}", error) from error
     return gain
+
+
+def tuned(kit: Kit, collection: Collection, *, gain_db: float = 0.0) -> Kit:
+    """The kit with the gain that it is played at, as `load_bank` applies it.
+
+    ``gain_db`` turns it up or down. Six digits, as many as a dataset's metadata.csv holds, so that
+    what is rendered and what was built are the same samples. Raises as `kit_gain`.
+    """
+    return replace(kit, gain=round(kit_gain(kit, collection) * 10 ** (gain_db / 20), 6))
 
 
 def _kept_gain(path: Path) -> float | None:

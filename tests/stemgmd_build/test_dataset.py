@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader
 from stemgmd_build.audio import read_pcm
 from stemgmd_build.building import build, manifest
 from stemgmd_build.building.tracks import RenderSettings, StemChoice
-from stemgmd_build.dataset import RenderedStemGMD, StemGMD, _Cut
+from stemgmd_build.dataset import RenderedStemGMD, StemGMD
+from stemgmd_build.dataset.segments import Cut
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import select_kits
 from stemgmd_build.paths import cache_folder
@@ -159,7 +160,7 @@ def test_whole_tracks_have_the_length_of_their_files(nine: Path) -> None:
 def test_every_sample_is_in_a_segment_and_none_begins_behind_the_end(
     lengths: list[int], n_segment: int, n_hop: int
 ) -> None:
-    cut = _Cut(lengths, n_segment / 44100, n_hop / 44100)
+    cut = Cut(lengths, n_segment / 44100, n_hop / 44100)
     heard = [np.zeros(length, bool) for length in lengths]
     for index in range(len(cut)):
         track, start, n_samples = cut.locate(index)

@@ -23,8 +23,8 @@ from stemgmd_build.audio import FULL_SCALE, ClippingError, read_pcm
 from stemgmd_build.building import manifest
 from stemgmd_build.building.manifest import FileRecord
 from stemgmd_build.building.tracks import RenderSettings, exact_sum, pcm_blocks
-from stemgmd_build.download import sha256_of_file
 from stemgmd_build.dataset.select import choose_kits, choose_performances, choose_rows
+from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Score, read_score
@@ -143,8 +143,8 @@ def built_tracks(
 ) -> list[Track]:
     """Tracks of a dataset that `stemgmd build` wrote, kit by kit.
 
-    ``kits`` as in :mod:`stemgmd_build.dataset.select`; None for all. Raises UserError where the folder is
-    no dataset or holds none of what is asked for.
+    ``split`` and ``kits`` as in :mod:`stemgmd_build.dataset.select`; ``kits`` None means all.
+    Raises UserError where the folder is no dataset or holds none of what is asked for.
     """
     settings, files = manifest.read_settings(root), manifest.read_manifest(root)
     if settings.get("renderer") != RENDERER_VERSION:

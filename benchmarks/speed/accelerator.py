@@ -36,8 +36,8 @@ from larsnet.training.device_player import DevicePlayer, tabulate
 from larsnet.training.distributed import Team
 from larsnet.training.learner import Learner
 from larsnet.training.segments import Player, read_segments
-from larsnet.training.validation import load_banks
 from larsnet.training.virtual_kits import with_virtual_kits
+from stemgmd_build.dataset.select import load_banks
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.gmd import find_collection
 

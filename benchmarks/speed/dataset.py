@@ -36,11 +36,11 @@ from stemgmd_build.audio import AudioFile, FileFormat, encoder_name, read_pcm
 from stemgmd_build.building.manifest import FileRecord
 from stemgmd_build.building.tracks import Job, RenderSettings, build_track
 from stemgmd_build.dataset import SEGMENT_SEC, RenderedStemGMD
-from stemgmd_build.kits.catalogue import available, locate, select_kits, with_gain
+from stemgmd_build.kits.catalogue import available, locate, select_kits
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Performance
 from stemgmd_build.performances.gmd import find_collection
-from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.gain import tuned
 from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, SAMPLE_RATE
 
 _N_SEGMENTS = 300
@@ -71,7 +71,7 @@ def measure(collection: Collection, kit_id: str | None, n_tracks: int) -> dict[s
     """All figures, as plain numbers."""
     performances = collection.select("eval_session", n_tracks)
     kit = available(select_kits([kit_id] if kit_id else _USUAL_KITS))[0]
-    kit = with_gain(kit, kit_gain(kit, collection))
+    kit = tuned(kit, collection)
     wav = _race(collection, performances, kit, "wav")
     flac = _race(collection, performances, kit, "flac")
     at_first, per_second = _segments_per_second(collection)

@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import with_gain
 from stemgmd_build.performances.collection import Collection, Score
 from stemgmd_build.rendering.bank import Bank, load_bank
-from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.gain import tuned
 from stemgmd_build.rendering.render import FIVE_ROWS, render, schedule, strikes_of
 from stemgmd_build.taxonomy import PIECE_OF_NOTE, SAMPLE_RATE, STEM_OF_NOTE, STEMS
 
@@ -97,7 +96,7 @@ def cut(score: Score, start_sec: float, length_sec: float) -> Score:
 
 def make_clips(collection: Collection, banks: Sequence[Bank], n_clips: int = N_CLIPS) -> list[Clip]:
     """The excerpts, each on the kit whose turn it is, at the loudness that a dataset has."""
-    loud = [load_bank(with_gain(b.kit, kit_gain(b.kit, collection))) for b in banks]
+    loud = [load_bank(tuned(b.kit, collection)) for b in banks]
     excerpts = choose_excerpts(collection, n_clips)
     return [render_clip(excerpt, loud[turn(i, len(loud))]) for i, excerpt in enumerate(excerpts)]
 

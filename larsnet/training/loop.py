@@ -33,8 +33,9 @@ from larsnet.training.learner import Learner
 from larsnet.training.record import Record
 from larsnet.training.run_folder import Progress, resume
 from larsnet.training.segments import Player, Segments, read_segments
-from larsnet.training.validation import Held, Score, hold, load_banks, validate
+from larsnet.training.validation import Held, Score, hold, validate
 from larsnet.training.virtual_kits import with_virtual_kits
+from stemgmd_build.dataset.select import load_banks
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
 from stemgmd_build.performances.collection import Collection

@@ -20,7 +20,8 @@ from larsnet.network.checkpoint import load_checkpoint, load_exactly, read_info,
 from larsnet.network.larsnet import LarsNet
 from larsnet.training.config import train_config
 from larsnet.training.distributed import Team
-from larsnet.training.validation import hold, load_banks, validate
+from larsnet.training.validation import hold, validate
+from stemgmd_build.dataset.select import load_banks
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import whole
 from stemgmd_build.performances.gmd import find_collection

@@ -21,11 +21,10 @@ from larsnet.training.config import TrainConfig
 from larsnet.training.device_player import DevicePlayer, player_on
 from larsnet.training.distributed import Team
 from larsnet.training.segments import Plan, Player, read_segments
+from stemgmd_build.dataset.select import choose_kits, load_banks
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import select_kits, with_gain
 from stemgmd_build.performances.collection import Collection
-from stemgmd_build.rendering.bank import Bank, load_bank
-from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.bank import Bank
 
 _EPSILON: Final = 1e-7
 _SEED: Final = 1_000_045
@@ -50,11 +49,6 @@ class Held:
     n_samples: int
 
 
-def load_banks(kits: Sequence[str], collection: Collection) -> list[Bank]:
-    """Kits by id or set. Raises UserError for one that is missing or broken."""
-    return [load_bank(with_gain(kit, kit_gain(kit, collection))) for kit in select_kits(kits)]
-
-
 def hold(
     config: TrainConfig, collection: Collection, device: torch.device, heard: Sequence[Bank]
 ) -> Held:
@@ -69,7 +63,7 @@ def hold(
     Raises:
         UserError: a kit that is missing, broken, or held out for the leaderboard.
     """
-    for kit in select_kits(config.validation_kits or config.kits):
+    for kit in choose_kits(config.validation_kits or config.kits):
         if kit.split == "test":
             raise UserError(
                 f"{kit.id} is held out for the leaderboard, nothing is chosen by it: name other "

@@ -11,11 +11,11 @@ from typing import Any
 
 from stemgmd_build.building import build
 from stemgmd_build.building.tracks import RenderSettings
+from stemgmd_build.dataset.select import choose_kits, choose_performances
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
 from stemgmd_build.hosting import shards
 from stemgmd_build.hosting.shard_plan import parse_size
-from stemgmd_build.kits.catalogue import select_kits
 from stemgmd_build.performances import gmd
 from stemgmd_build.rendering.bank import require_at_hand
 
@@ -84,8 +84,8 @@ def main(argv: list[str]) -> int:
     shard_bytes = parse_size(options.shards) if options.shards else None
     say = _say_nothing if options.json else _say
     collection = gmd.find_collection(options.gmd)
-    performances = collection.select(options.split.split(","), options.limit)
-    kits = select_kits(options.kits.split(","))
+    performances = choose_performances(collection, options.split.split(","), options.limit)
+    kits = choose_kits(options.kits.split(","))
     require_at_hand(kits)
     say(f"{gmd.describe(collection)}; {len(performances)} chosen")
     source = {"performances": collection.source, "performances_root": str(collection.root)}

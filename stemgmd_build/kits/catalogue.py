@@ -7,7 +7,6 @@ import importlib.util
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -117,8 +116,3 @@ def require(kit: Kit) -> Path:
 def available(kits: Sequence[Kit]) -> tuple[Kit, ...]:
     """Those of the kits that are on this machine."""
     return tuple(kit for kit in kits if locate(kit))
-
-
-def with_gain(kit: Kit, gain: float) -> Kit:
-    """The same kit with its measured gain."""
-    return replace(kit, gain=gain)

@@ -114,7 +114,7 @@ def test_kits_and_limit_choose(nine: Path, few: Collection, kits: list[str]) -> 
     assert [t.clip for t in one] == [
         t.clip for t in rendered_tracks(few, split=["all"], kits=[KIT], limit=2)
     ]
-    with pytest.raises(UserError, match="holds no kit colombo"):
+    with pytest.raises(UserError, match="holds no kit 'colombo'"):
         built_tracks(nine, split=["all"], kits=["colombo"])
     with pytest.raises(UserError, match="holds no track of split eval_session"):
         built_tracks(nine, split=["eval_session"], kits=None)

@@ -21,7 +21,6 @@ from stemgmd_build.auditing.audit import (
     pitch_hz,
 )
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import with_gain
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.kits.own import own_kit
 from stemgmd_build.paths import CacheError
@@ -236,7 +235,7 @@ def test_a_late_start_is_an_outlier(original: Kit, tmp_path: Path) -> None:
 
 
 def test_the_gain_of_a_kit_changes_nothing_in_its_audit(original: Kit) -> None:
-    loud, soft = ((audit_kit(load_bank(with_gain(original, g)))) for g in (1.0, 0.1))
+    loud, soft = ((audit_kit(load_bank(replace(original, gain=g)))) for g in (1.0, 0.1))
     assert loud.balance_db == pytest.approx(soft.balance_db, abs=1e-4)
     assert loud.tom_hz == soft.tom_hz
 

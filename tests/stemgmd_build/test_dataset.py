@@ -293,6 +293,45 @@ def test_nine_pieces_follow_their_stems_kit(few: Collection, kits: list[str]) ->
             np.testing.assert_allclose(five[index].stems[stem], total, rtol=0, atol=1e-6)
 
 
+def swap(stems: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+    stems *= generator.uniform(0.1, 1.0, (len(stems), 1, 1)).astype(np.float32)
+    return stems[:, ::-1].copy()
+
+
+def test_kits_are_drawn_for_the_stems_named_and_an_augmentation_has_the_last_word(
+    few: Collection, kits: list[str]
+) -> None:
+    plain = rendered(few, kits)
+    data = rendered(few, kits, kit_mix={"snare": 1.0}, augment=swap, seed=4)
+    drawn = set()
+    for index in range(len(data)):
+        kick, snare, *others = data.plan(index).kits
+        assert {kick, *others} == {plain.plan(index).kits[0]}
+        drawn.add(snare == kick)
+        segment = data[index]
+        np.testing.assert_allclose(segment.mixture, segment.stems.sum(axis=0), atol=1e-6)
+        np.testing.assert_array_equal(segment.stems, data[index].stems)
+        for ours, theirs in zip(segment.stems[[0, 3]], plain[index].stems[[0, 3]], strict=True):
+            assert np.abs(ours).max() <= np.abs(theirs).max()
+    assert drawn == {True, False}
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_an_epoch_reaches_workers_that_are_kept(
+    few: Collection, kits: list[str], start: str
+) -> None:
+    data = rendered(few, kits, kit_mix=1.0, seed=1, output="torch", segment_sec=0.1)
+    loader = DataLoader(
+        data, num_workers=2, multiprocessing_context=start, persistent_workers=True, batch_size=8
+    )
+    seen = []
+    for epoch in (0, 1, 0):
+        data.set_epoch(epoch)
+        seen.append([kit for batch in loader for kit in batch.kit])
+        assert seen[-1] == kits_drawn(data)
+    assert seen[0] == seen[2] != seen[1]
+
+
 # --- which performances -------------------------------------------------------------------------
 
 
@@ -452,6 +491,8 @@ def test_words_that_mean_nothing_are_refused_by_both(
         ({"kit_mix": 5}, "kit_mix 5: give a probability"),
         ({"kit_mix": -1}, "kit_mix -1"),
         ({"kit_mix": float("nan")}, "kit_mix nan"),
+        ({"kit_mix": {"drum": 0.5}}, "no stem 'drum'"),
+        ({"kit_mix": {"kick": 2}}, "kit_mix 2"),
         ({"kit_mix": 0.5, "seed": -1}, "seed -1: give a whole number"),
         ({"seed": 1.5}, "seed 1.5"),
     ],

@@ -28,7 +28,6 @@ from stemgmd_build.kits.catalogue import (
     locate,
     require,
     select_kits,
-    with_gain,
 )
 from stemgmd_build.kits.kit import GENERAL_MIDI, Kit, Sound, parse_sounds, source_hash
 from stemgmd_build.kits.own import own_kit
@@ -463,9 +462,3 @@ def test_the_hash_of_a_hydrogen_kit_is_that_of_its_content_not_its_place(tmp_pat
     with (second / "kick-0.wav").open("ab") as file:
         file.write(b"\0")
     assert source_hash(second, {}) != before
-
-
-def test_a_gain_is_set_on_a_copy() -> None:
-    kit = find_kit(WHEEL_KIT)
-    assert with_gain(kit, 0.5).gain == 0.5
-    assert find_kit(WHEEL_KIT).gain == kit.gain

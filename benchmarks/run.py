@@ -39,10 +39,11 @@ from benchmarks.records import (
 )
 from benchmarks.scoring import ReadyTrack, check_estimate, inputs_for, score_estimate
 from benchmarks.tracks import LoadedTrack, Track, load
-from stemgmd_build.building.workers import DISK_FULL, disposable_pool, prepare_worker
+from stemgmd_build.building.workers import DISK_FULL
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
 from stemgmd_build.performances.collection import read_score
+from stemgmd_build.processes import disposable_pool, prepare_worker
 from stemgmd_build.taxonomy import STEM_OF_NOTE, STEMS
 
 _KEEP_MEMORY: Final = {

@@ -19,6 +19,7 @@ from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances import gmd
 from stemgmd_build.performances.collection import Collection, Performance
 from stemgmd_build.plots import overview
+from stemgmd_build.processes import usable_cpus
 from stemgmd_build.taxonomy import PIECE_OF_NOTE, PIECES, SAMPLE_RATE
 from stemgmd_build.verify import verify
 
@@ -59,7 +60,7 @@ def build_demo(out: Path, gmd_folder: Path | None, *, may_download: bool = False
     print(gmd.describe(collection))
     print(f"kits: {', '.join(kit.id for kit in kits)}", flush=True)
     dataset = out / "dataset"
-    n_workers = min(4, os.cpu_count() or 1)
+    n_workers = min(4, usable_cpus())
     with locked(dataset, "build"):
         plan = build.make_plan(dataset, collection, performances, kits, RenderSettings())
         failures = build.run(plan, collection, n_workers=n_workers)

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from stemgmd_build.building import manifest
 from stemgmd_build.building.manifest import FileRecord, track_folder
 from stemgmd_build.building.tracks import RenderSettings
-from stemgmd_build.building.workers import disposable_pool, interrupts_held
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import LOCK
 from stemgmd_build.hosting.shard_index import INDEX, SHARDS, verify_beside, verify_shards
+from stemgmd_build.processes import disposable_pool, interrupts_held
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEM_OF_PIECE, STEMS
 
 _BLOCK_SAMPLES: Final = 1 << 19

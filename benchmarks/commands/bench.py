@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemgmd_build.errors import UserError
+from stemgmd_build.processes import usable_cpus
 
 if TYPE_CHECKING:
     from baselines.system import SystemInfo
@@ -127,7 +128,7 @@ def _add_tracks(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder of results; what it holds is kept")
-    add("--workers", type=int, default=os.cpu_count() or 1,
+    add("--workers", type=int, default=usable_cpus(),
         help="processes of one thread each (default: all cores)")  # fmt: skip
     add("--audio", type=int, default=2, metavar="N",
         help="keep excerpts of N clips to listen to (default: 2)")  # fmt: skip

@@ -5,10 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.commands import bench
-from larsnet.commands import separate
-from stemgmd_build.demo import build_demo
-
 _EPILOG = """\
 examples:
   stemgmd demo
@@ -30,6 +26,11 @@ def main(argv: list[str]) -> int:
         "--offline", action="store_true", help="do not download GMD (3 MB) where it is not here"
     )
     options = parser.parse_args(argv)
+
+    from benchmarks.commands import bench
+    from larsnet.commands import separate
+    from stemgmd_build.demo import build_demo
+
     demo = build_demo(options.out, options.gmd, may_download=not options.offline)
     for line in demo.faults:
         print(f"FAULT {line}")

@@ -7,10 +7,11 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Final
 
-from benchmarks.reproduce import SHIPPED, SIZES, load_experiment, make_steps, remember
-from stemgmd_build import cli
-from stemgmd_build.performances.gmd import describe, find_collection
+from stemgmd_build.processes import usable_cpus
+
+SIZES: Final = Path(__file__).parent.parent / "sizes"
 
 _EPILOG = """\
 The sizes: demo (minutes), paper (the paper's 40 clips on ten kits), full (GMD's whole test split
@@ -37,9 +38,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config", type=Path, metavar="FILE", help="an experiment of your own")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: reproduced/<size>")
     parser.add_argument("--gmd", type=Path, metavar="DIR", help="the Groove MIDI Dataset")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument("--workers", type=int, default=usable_cpus(), metavar="N")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
     options = parser.parse_args(argv)
+
+    from benchmarks.reproduce import SHIPPED, load_experiment, make_steps, remember
+    from stemgmd_build import cli
+    from stemgmd_build.performances.gmd import describe, find_collection
+
     source = options.config or SIZES / f"{options.size}.toml"
     out = options.out or Path("reproduced") / source.stem
     experiment = load_experiment(source)

@@ -31,6 +31,7 @@ from stemgmd_build.kits.catalogue import available, select_kits
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.performances.gmd import find_collection
+from stemgmd_build.processes import usable_cpus
 from stemgmd_build.verify import verify
 
 
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gmd", type=Path, help="folder of the Groove MIDI Dataset")
     parser.add_argument("--kits", default="default", help="ids or sets (default: the ten)")
     parser.add_argument("--every", type=int, default=11, help="every N-th (default: 11)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=usable_cpus())
     parser.add_argument("--verify", action="store_true", help="verify each kit before it goes")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)

@@ -11,7 +11,6 @@ recipe, is DIR/report/leaderboard.md.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from benchmarks.studies.variants import train_variant, variant_toml
 from larsnet.training.augment import NAMES
 from stemgmd_build import cli
 from stemgmd_build.errors import UserError
+from stemgmd_build.processes import usable_cpus
 
 FULL: Final = "all-augmentations"
 
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("ablation"))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=usable_cpus())
     parser.add_argument("--variants", default="all", help=", ".join(VARIANTS))
     parser.add_argument("--split", default="eval_session")
     parser.add_argument("--kits", default="test")

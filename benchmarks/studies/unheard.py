@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 import tomllib
 from pathlib import Path
@@ -24,6 +23,7 @@ from larsnet.training.config import CONFIGS, load_config
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
 from stemgmd_build.kits.catalogue import select_kits
+from stemgmd_build.processes import usable_cpus
 
 FOLDS: Final = {"avl": ("avl",), "bja-rumpf-audiophob": ("bja", "rumpf", "audiophob")}
 """Families of recorded drums. The two fonts, much of what there is, always stay in training."""
@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("unheard"))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=usable_cpus())
     parser.add_argument("--variants", default="all", help=", ".join(VARIANTS))
     parser.add_argument("--folds", default="all", help=", ".join(FOLDS))
     options = parser.parse_args()

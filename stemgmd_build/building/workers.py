@@ -6,13 +6,8 @@ depends on where or beside what it was rendered.
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
@@ -21,6 +16,7 @@ from typing import Any, Final
 from stemgmd_build.building.manifest import TrackRecord
 from stemgmd_build.building.tracks import Job, build_track
 from stemgmd_build.errors import UserError
+from stemgmd_build.processes import interrupts_held, prepare_worker, worker_pool
 
 DISK_FULL: Final = (ENOSPC, EDQUOT)
 
@@ -67,9 +63,7 @@ def run_here(jobs: Sequence[Job], n_workers: int) -> Iterator[Outcome]:
     waiting = list(reversed(jobs))
     tries: dict[int, int] = {}
     while waiting:
-        pool = ProcessPoolExecutor(
-            n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
-        )
+        pool = worker_pool(n_workers, prepare_worker)
         running: dict[Future[Outcome], Job] = {}
         try:
             while waiting or running:
@@ -97,48 +91,6 @@ def run_here(jobs: Sequence[Job], n_workers: int) -> Iterator[Outcome]:
                     yield Outcome(job, error=why)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def prepare_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent does, even by kill -9."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
-
-
-@contextlib.contextmanager
-def disposable_pool(
-    n_workers: int, initializer: Callable[[], None] = prepare_worker
-) -> Iterator[ProcessPoolExecutor]:
-    """Processes whose work nobody waits for when the block is left by an exception: they end."""
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=initializer
-    )
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
-        raise
-    pool.shutdown()
-
-
-@contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back; processes started meanwhile never see it, not even while they import."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stemgmd_build.building import build
-from stemgmd_build.building.tracks import RenderSettings
-from stemgmd_build.dataset.select import choose_kits, choose_performances
 from stemgmd_build.errors import UserError
-from stemgmd_build.files import locked
-from stemgmd_build.hosting import shards
-from stemgmd_build.hosting.shard_plan import parse_size
-from stemgmd_build.performances import gmd
-from stemgmd_build.rendering.bank import require_at_hand
+from stemgmd_build.processes import usable_cpus
+
+if TYPE_CHECKING:
+    from stemgmd_build.building.build import Plan
 
 _EPILOG = """\
 examples:
@@ -50,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         "commas (default: default)")  # fmt: skip
     add("--split", default="all", help="train, validation, test, eval_session or all, with commas")
     add("--limit", type=int, help="only the first N of all performances chosen")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    add("--workers", type=int, default=usable_cpus(),
+        help="processes (default: one per CPU)")  # fmt: skip
     add("--format", choices=("flac", "wav"), default="flac", help="default: flac")
     add("--stems", choices=("nine", "five", "both"), default="nine", help="default: nine")
     add("--mixture", action=argparse.BooleanOptionalAction, default=True,
@@ -81,6 +77,16 @@ def main(argv: list[str]) -> int:
         raise UserError("--workers and --limit must be at least 1")
     if not -60 <= options.gain_db <= 20:
         raise UserError("--gain-db must lie between -60 and 20")
+
+    from stemgmd_build.building import build
+    from stemgmd_build.building.tracks import RenderSettings
+    from stemgmd_build.dataset.select import choose_kits, choose_performances
+    from stemgmd_build.files import locked
+    from stemgmd_build.hosting import shards
+    from stemgmd_build.hosting.shard_plan import parse_size
+    from stemgmd_build.performances import gmd
+    from stemgmd_build.rendering.bank import require_at_hand
+
     shard_bytes = parse_size(options.shards) if options.shards else None
     say = _say_nothing if options.json else _say
     collection = gmd.find_collection(options.gmd)
@@ -143,7 +149,7 @@ def _say_nothing(text: str) -> None:
     """--json leaves the screen to the program that reads it."""
 
 
-def _plan_facts(plan: build.Plan, minutes: float, shard_bytes: float) -> dict[str, Any]:
+def _plan_facts(plan: Plan, minutes: float, shard_bytes: float) -> dict[str, Any]:
     """What ``_plan_text`` says, for programs; ``tracks`` as in the result of a build."""
     return {
         "out": str(plan.root),
@@ -158,7 +164,7 @@ def _plan_facts(plan: build.Plan, minutes: float, shard_bytes: float) -> dict[st
     }
 
 
-def _plan_text(plan: build.Plan, minutes: float, n_workers: int) -> str:
+def _plan_text(plan: Plan, minutes: float, n_workers: int) -> str:
     hours = plan.todo_sec() * plan.n_files / 3600
     return (
         f"to do: {len(plan.todo)} of {len(plan.jobs)} tracks, {hours:.1f} hours in "

@@ -7,11 +7,13 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances import gmd
-from stemgmd_build.performances.collection import Collection
+from stemgmd_build.paths import cache_folder
+
+if TYPE_CHECKING:
+    from stemgmd_build.performances.collection import Collection
 
 _EPILOG: Final = """\
 examples:
@@ -43,9 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     fetch.add_argument(
-        "--dir", type=Path, metavar="DIR", help=f"where to (default: {gmd.default_folder()})"
+        "--dir", type=Path, metavar="DIR", help=f"where to (default: {cache_folder() / 'groove'})"
     )
-    fetch.add_argument("--url", default=gmd.ARCHIVE_URL, help="another place of the archive")
+    fetch.add_argument("--url", help="another place of the archive")
     fetch.add_argument("--sha256", help="of another archive; needs --url and --size")
     fetch.add_argument("--size", type=int, metavar="BYTES", help="of another archive")
     fetch.add_argument("--json", action="store_true", help="print JSON")
@@ -73,11 +75,13 @@ def main(argv: list[str]) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
+    from stemgmd_build.performances import gmd
+
     if options.size is not None and options.size < 1:
         raise UserError("--size must be at least 1 byte")
     if options.sha256 is None and options.size is None:
-        collection = gmd.fetch(options.dir, url=options.url)
-    elif options.sha256 and options.size and options.url != gmd.ARCHIVE_URL:
+        collection = gmd.fetch(options.dir, url=options.url or gmd.ARCHIVE_URL)
+    elif options.sha256 and options.size and options.url:
         collection = gmd.fetch(
             options.dir, url=options.url, sha256=options.sha256, n_bytes=options.size
         )
@@ -88,6 +92,8 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _print_fetched(collection: Collection, *, as_json: bool) -> None:
+    from stemgmd_build.performances import gmd
+
     n_performances = len(collection.performances)
     if as_json:
         facts = {"root": str(collection.root), "n_performances": n_performances}
@@ -99,6 +105,8 @@ def _print_fetched(collection: Collection, *, as_json: bool) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from stemgmd_build.performances import gmd
+
     try:
         report = gmd.verify(options.dir)
     except KeyboardInterrupt:  # the next run begins anew: no promise that it goes on

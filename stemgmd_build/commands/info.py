@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from stemgmd_build.building import manifest
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE, STEM_ABBREVIATIONS, STEMS
 
@@ -36,6 +35,8 @@ def main(argv: list[str]) -> int:
 
 def describe(root: Path) -> dict[str, Any]:
     """What a dataset holds. Raises UserError where the folder is no dataset."""
+    from stemgmd_build.building import manifest
+
     rows = manifest.read_metadata(root)
     files = manifest.read_manifest(root)
     settings = manifest.read_settings(root)

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import available, catalogue, locate, select_kits
-from stemgmd_build.kits.kit import Kit
 from stemgmd_build.paths import cache_folder
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM
+
+if TYPE_CHECKING:
+    from stemgmd_build.kits.kit import Kit
 
 _TOMS = PIECES_OF_STEM["toms"]
 _EPILOG = """\
@@ -75,12 +76,17 @@ def main(argv: list[str]) -> int:
     if options.command is None:
         parser.print_help()
         return 2
+
+    from stemgmd_build.kits.catalogue import select_kits
+
     kits = select_kits(options.kits)
     run = {"list": _list, "fetch": _fetch, "audit": _audit, "preview": _preview}
     return run[options.command](kits, options)
 
 
 def _list(kits: Sequence[Kit], options: argparse.Namespace) -> int:
+    from stemgmd_build.kits.catalogue import available, locate
+
     if options.json:
         rows = [{**_facts(kit), "path": str(locate(kit) or "")} for kit in kits]
         print(json.dumps(rows, indent=2))
@@ -104,6 +110,7 @@ def _facts(kit: Kit) -> dict[str, Any]:
 
 
 def _fetch(kits: Sequence[Kit], options: argparse.Namespace) -> int:
+    from stemgmd_build.kits.catalogue import catalogue, locate
     from stemgmd_build.kits.packages import fetch_package
 
     wanted: dict[str, list[Kit]] = {}
@@ -143,6 +150,7 @@ def _fetch(kits: Sequence[Kit], options: argparse.Namespace) -> int:
 
 def _audit(kits: Sequence[Kit], options: argparse.Namespace) -> int:
     from stemgmd_build.auditing import audit
+    from stemgmd_build.kits.catalogue import available
 
     here = available(kits)
     if not here:
@@ -209,6 +217,7 @@ def _print_audit(audits: Sequence[Any], shared: Sequence[Any]) -> None:
 
 def _preview(kits: Sequence[Kit], options: argparse.Namespace) -> int:
     from stemgmd_build.auditing.preview import write_preview
+    from stemgmd_build.kits.catalogue import available
 
     here = available(kits)
     paths = write_preview(here, options.out)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
-from stemgmd_build.building import manifest
 from stemgmd_build.errors import UserError
-from stemgmd_build.verify import verify
+from stemgmd_build.processes import usable_cpus
 
 _EPILOG = """\
 examples:
@@ -31,13 +29,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--workers",
         type=int,
-        default=os.cpu_count() or 1,
-        help="processes (default: all cores)",
+        default=usable_cpus(),
+        help="processes (default: one per CPU)",
     )
     parser.add_argument("--json", action="store_true", help="print the faults as JSON")
     options = parser.parse_args(argv)
     if options.workers < 1:
         raise UserError("--workers must be at least 1")
+
+    from stemgmd_build.building import manifest
+    from stemgmd_build.verify import verify
+
     try:
         problems = verify(options.dir, n_workers=options.workers, show_progress=not options.json)
     except KeyboardInterrupt:  # the next run begins anew: no promise that it goes on

@@ -16,7 +16,6 @@ import json
 import os
 import pickle
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +30,7 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.kits import catalogue as kits
 from stemgmd_build.kits.kit import Kit, Sound
 from stemgmd_build.paths import CacheError, cache_folder, unwritable
+from stemgmd_build.processes import python_module
 from stemgmd_build.taxonomy import ARTICULATIONS
 
 BANK_VERSION: Final = 1
@@ -200,7 +200,7 @@ def _make_in_own_process(kit: Kit, digest: str) -> None:
     A program of its own rather than a multiprocessing child: that one would run the caller's
     script again, which works only where the script guards its main part.
     """
-    command = [sys.executable, "-m", "stemgmd_build.rendering.sampling", digest]
+    command = python_module("stemgmd_build.rendering.sampling", digest)
     is_cache = False
     try:
         child = subprocess.run(

@@ -8,7 +8,6 @@ long as every try brings new bytes. Only http, https and file addresses are open
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import urllib.request
 from http.client import HTTPException
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.files import lock_file
+from stemgmd_build.files import lock_file, publish
 
 SCHEMES: Final = ("http", "https", "file")
 TIMEOUT_SEC: Final = 30.0
@@ -71,7 +70,7 @@ def _fetch_verified(url: str, target: Path, sha256: str, n_bytes: int, descripti
             f"{url}: the downloaded bytes are not the expected file (SHA-256 {sha256}, "
             f"{n_bytes:,} bytes); nothing was kept, try another source"
         )
-    os.replace(part, target)
+    publish(part, target)
 
 
 def _fetch_whole(url: str, part: Path, n_bytes: int, description: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -14,9 +15,35 @@ class CacheError(UserError):
     """The cache cannot be written; what was to be kept there is in order."""
 
 
+def path_variable(name: str) -> Path | None:
+    """The path that a variable of the environment holds, None where it holds none.
+
+    A leading ``~`` is the home folder: systemd, Docker and .env files leave it as it is.
+    """
+    value = os.environ.get(name)
+    return home_expanded(Path(value)) if value else None
+
+
+def home_expanded(path: Path) -> Path:
+    """The path with ``~`` replaced; as it is where nobody knows the home folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def cache_folder() -> Path:
-    """Where downloads and banks are kept: STEMGMD_CACHE, else the user's cache folder."""
-    return Path(os.environ.get("STEMGMD_CACHE") or user_cache_path("stemgmd"))
+    """Where downloads and banks are kept: STEMGMD_CACHE, else the user's cache folder.
+
+    A user without a home folder (some containers) has one in the folder for temporary files.
+    """
+    named = path_variable("STEMGMD_CACHE")
+    if named:
+        return named
+    kept = home_expanded(user_cache_path("stemgmd"))
+    if kept.is_absolute() and "~" not in kept.parts:
+        return kept
+    return Path(tempfile.gettempdir()) / f"stemgmd-{os.getuid()}"
 
 
 def unwritable(folder: Path, what: str, error: OSError) -> CacheError:

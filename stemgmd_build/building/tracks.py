@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from stemgmd_build.audio import AudioFile, ClippingError, FileFormat, copy_silen
 from stemgmd_build.building.manifest import FileRecord, TrackRecord, metadata_row, track_folder
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import publish
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Performance, read_score
 from stemgmd_build.rendering.bank import Bank, load_bank
@@ -133,7 +133,7 @@ def _write_files(job: Job, plan: Schedule, folder: str) -> tuple[tuple[FileRecor
         for name in names:
             path = f"{folder}/{name}/{suffix}"
             (job.root / path).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(scratch[name], job.root / path)
+            publish(scratch[name], job.root / path)
             records.append(FileRecord(path, *sizes[name]))
     finally:
         for leftover in scratch.values():

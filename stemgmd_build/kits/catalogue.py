@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.kits.kit import GENERAL_MIDI, Kit, parse_sounds, source_hash
 from stemgmd_build.kits.own import own_kit
 from stemgmd_build.kits.packages import Package
-from stemgmd_build.paths import cache_folder
+from stemgmd_build.paths import cache_folder, path_variable
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 KIT_SETS: Final = ("default", "train", "test", "all")
@@ -44,7 +43,7 @@ def find_kit(name: str) -> Kit:
     by_id = {kit.id: kit for kit in catalogue()}
     if name in by_id:
         return by_id[name]
-    if os.sep in name or Path(name).exists():
+    if "/" in name or Path(name).exists():
         return own_kit(Path(name))
     raise UserError(
         f"no kit {name!r}; `stemgmd kits list` names them all, and an own kit is given by its path"
@@ -87,8 +86,9 @@ def locate(kit: Kit) -> Path | None:
     if kit.package is None:
         return Path(kit.path)
     roots = [cache_folder() / "packages" / f"{kit.package.name}_{kit.package.version}", Path("/")]
-    if "STEMGMD_KITS" in os.environ:
-        roots.insert(0, Path(os.environ["STEMGMD_KITS"]))
+    named = path_variable("STEMGMD_KITS")
+    if named:
+        roots.insert(0, named)
     for root in roots:
         for candidate in (root / kit.path, root / Path(kit.path).name):
             if candidate.exists() and candidate != Path("/"):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import struct
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from stemgmd_build.errors import UserError
-from stemgmd_build.files import lock_file
+from stemgmd_build.files import lock_file, publish, scratch_folder
 from stemgmd_build.kits.archives import unpack_export
 from stemgmd_build.kits.kit import (
     GENERAL_MIDI,
@@ -151,9 +149,9 @@ def _unpacked(export: Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lock_file(folder.with_suffix(".lock")):
             if not folder.exists():
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
-                    unpack_export(export, Path(scratch) / "kit")
-                    os.replace(Path(scratch) / "kit", folder)
+                with scratch_folder(folder.parent) as scratch:
+                    unpack_export(export, scratch / "kit")
+                    publish(scratch / "kit", folder)
     except OSError as error:
         raise unwritable(folder.parent, f"the files of {export}", error) from error
     kits = [xml.parent for xml in folder.rglob("drumkit.xml")]

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from stemgmd_build.download import download, sha256_of_file
 from stemgmd_build.errors import UserError
-from stemgmd_build.files import lock_file
+from stemgmd_build.files import lock_file, publish
 from stemgmd_build.kits.archives import unpack_deb
 
 MARKER: Final = ".unpacked.json"
@@ -117,7 +117,7 @@ def _unpack_whole(deb: Path, package: Package, folder: Path, paths: set[str]) ->
         (part / MARKER).write_text(json.dumps(marker), encoding="utf-8")
         if folder.exists():
             os.replace(folder, old)
-        os.replace(part, folder)
+        publish(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,6 @@ where there is none, the built-in grooves stand in, and ``Collection.source`` sa
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from tqdm import tqdm
 
 from stemgmd_build.download import download
 from stemgmd_build.errors import UserError
-from stemgmd_build.files import lock_file
-from stemgmd_build.paths import cache_folder
+from stemgmd_build.files import lock_file, publish
+from stemgmd_build.paths import cache_folder, home_expanded, path_variable
 from stemgmd_build.performances.archives import unpack_zip
 from stemgmd_build.performances.collection import (
     EVAL_SESSION,
@@ -53,9 +52,9 @@ def find_collection(gmd: str | Path | None = None, *, allow_builtin: bool = True
     A folder that was named must be readable: nothing else stands in for it. Raises UserError
     where it is not, or where there is no GMD and ``allow_builtin`` is false.
     """
-    named = gmd or os.environ.get(GMD_VARIABLE)
+    named = gmd or path_variable(GMD_VARIABLE)
     if named:
-        return read_collection(Path(named).expanduser())
+        return read_collection(home_expanded(Path(named)))
     cached = default_folder()
     if (cached / "info.csv").exists():
         return read_collection(cached)
@@ -145,7 +144,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         read_collection(indices[0].parent)
         if folder.exists():
             folder.rmdir()
-        os.rename(indices[0].parent, folder)
+        publish(indices[0].parent, folder)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 

@@ -13,10 +13,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import pickle
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import publish, scratch_folder
 from stemgmd_build.kits import catalogue as kits
 from stemgmd_build.kits.kit import Kit, Sound
 from stemgmd_build.paths import CacheError, cache_folder, unwritable
@@ -233,11 +232,10 @@ def write_bank(
     folder = _folder()
     index = {"source": sampler_of(kit), "shots": [*map(asdict, shots)], "sounds": sounds}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as scratch:
-            np.save(Path(scratch) / "samples.npy", samples)
-            (Path(scratch) / "index.json").write_text(json.dumps(index), "utf-8")
-            os.replace(Path(scratch) / "samples.npy", (folder / digest).with_suffix(".npy"))
-            os.replace(Path(scratch) / "index.json", (folder / digest).with_suffix(".json"))
+        with scratch_folder(folder) as scratch:
+            np.save(scratch / "samples.npy", samples)
+            (scratch / "index.json").write_text(json.dumps(index), "utf-8")
+            for name in ("samples.npy", "index.json"):
+                publish(scratch / name, (folder / digest).with_suffix(Path(name).suffix))
     except OSError as error:
         raise unwritable(folder, f"the bank of kit {kit.id}", error) from error

@@ -20,8 +20,8 @@ test: setup  ## the tests (those of minutes each: .venv/bin/python -m pytest -m 
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 .PHONY: lint
-lint: setup  ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: setup  ## ruff, import rules, mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy
 
 .PHONY: docs
 docs: setup  ## these pages and the API as a site that opens from disk: site/index.html

@@ -35,6 +35,8 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.files import LOCK
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Performance
+from stemgmd_build.performances.losses import losses
+from stemgmd_build.performances.notes import differences, notes_of
 from stemgmd_build.rendering.bank import is_sampled, load_bank
 from stemgmd_build.rendering.gain import tuned
 from stemgmd_build.rendering.render import RENDERER_VERSION
@@ -122,6 +124,9 @@ def make_plan(
         "performances": collection.source,
         "kits": kit_facts,
     }
+    notes = differences(notes_of(collection.root / "info.csv"))
+    if notes:
+        settings["notes"] = notes
     settings["kits"] = _check_settings(root, settings) | kit_facts
     # Kit by kit, so that all workers read the same bank; long tracks first, so that none is
     # left over at the end of a kit.
@@ -192,10 +197,10 @@ def _check_settings(root: Path, settings: dict[str, Any]) -> dict[str, Any]:
         return {}
     before = manifest.read_settings(root)
     kits_before = before.get("kits", {})
-    for name in ("renderer", "render", "encoder", "gain_db", "performances"):
-        if before.get(name) != settings[name]:
+    for name in ("renderer", "render", "encoder", "gain_db", "performances", "notes"):
+        if before.get(name) != settings.get(name):
             raise UserError(
-                f"{root} was built with {name} {before.get(name)}, not {settings[name]}; "
+                f"{root} was built with {name} {before.get(name)}, not {settings.get(name)}; "
                 "use the same options or another --out"
             )
     for kit_id, facts in settings["kits"].items():
@@ -314,11 +319,12 @@ def _finish(plan: Plan, collection: Collection, done: dict[tuple[str, str], Trac
     if plan.mirdata:
         records = [formats.with_md5(plan.root, record) for record in records]
     files = [file for record in records for file in record.files]
-    files += onsets.write_onsets(plan.root, collection, {r.row["id"] for r in records})
+    written, scores = onsets.write_onsets(plan.root, collection, {r.row["id"] for r in records})
+    files += written
     used = {record.row["kit"] for record in records}
     kits = {kit: facts for kit, facts in plan.settings["kits"].items() if kit in used}
     files += licences.write_licences(plan.root, collection, kits)
-    settings = _json({**plan.settings, "kits": kits})
+    settings = _json({**plan.settings, **losses(scores), "kits": kits})
     files.append(manifest.write_recorded(plan.root / manifest.SETTINGS, settings))
     files.append(
         manifest.write_recorded(plan.root / manifest.METADATA, manifest.metadata_text(records))

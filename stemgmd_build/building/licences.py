@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stemgmd_build.building.manifest import FileRecord, write_recorded
+from stemgmd_build.config import one_line
 from stemgmd_build.performances.collection import Collection
 
 _CITATIONS = """\
@@ -36,6 +38,11 @@ def write_licences(
     ]
 
 
+def _cell(text: object) -> str:
+    """Text from a kit as a cell of a Markdown table: one line, no HTML, no further cells."""
+    return html.escape(one_line(str(text)), quote=False).replace("|", "/").replace("`", "'")
+
+
 def licences_text(collection: Collection, kits: Mapping[str, Mapping[str, Any]]) -> str:
     """LICENSES.md: the performances, then every kit with its author, licence and source."""
     lines = [
@@ -56,5 +63,5 @@ def licences_text(collection: Collection, kits: Mapping[str, Mapping[str, Any]])
     for kit_id, facts in sorted(kits.items()):
         cells = (kit_id, *(facts.get(k) or "not stated" for k in ("name", "author", "licence")))
         cells += (facts.get("package", ""), facts.get("url", ""))
-        lines.append("| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |")
+        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"

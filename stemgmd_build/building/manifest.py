@@ -15,8 +15,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
+
+from stemgmd_build.config import decoded, one_line
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
 from stemgmd_build.performances.collection import Performance
@@ -68,8 +71,6 @@ _NUMBERS: Final = (
 
 _FRACTIONS: Final = ("duration", "duration_sec", "gain")
 
-_FORMATS: Final = ("flac", "wav")
-_STEM_CHOICES: Final = ("nine", "five", "both")
 DAMAGE: Final = (
     ValueError,
     KeyError,
@@ -226,7 +227,7 @@ def read_manifest(root: Path) -> dict[str, FileRecord]:
     except OSError as error:
         raise _unreadable(path, error) from error
     except DAMAGE as error:
-        raise UserError(f"{path} is damaged: {error!r}") from error
+        raise _damaged(path, error) from error
     for file in files:
         if climbs_out(file.path):
             raise UserError(f"{path} names a file outside the dataset: {file.path!r}")
@@ -243,7 +244,7 @@ def read_metadata(root: Path) -> list[dict[str, str]]:
     except OSError as error:
         raise _unreadable(path, error) from error
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+        raise _damaged(path, error) from error
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:
@@ -286,16 +287,41 @@ def read_settings(root: Path) -> dict[str, Any]:
     path = root / SETTINGS
     try:
         settings = json.loads(path.read_text("utf-8"))
-        render, kits = settings["render"], settings["kits"]
-        if render["file_format"] not in _FORMATS or render["stems"] not in _STEM_CHOICES:
-            raise ValueError("no such format or stems")
-        for facts in kits.values():
-            float(facts["gain"])
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; is this a dataset?") from error
     except DAMAGE as error:
-        raise UserError(f"{path} is damaged: {error!r}") from error
+        raise _damaged(path, error) from error
+    try:
+        decoded(settings, _Settings, path.name)
+    except UserError as error:
+        raise _damaged(path, error) from error
     return dict(settings)
+
+
+class _Render(msgspec.Struct):
+    file_format: Literal["flac", "wav"]
+    stems: Literal["nine", "five", "both"]
+
+
+class _KitFacts(msgspec.Struct):
+    gain: Annotated[float, msgspec.Meta(gt=0, lt=1e6)]
+
+
+class _Settings(msgspec.Struct):
+    """What readers of dataset.json rely on."""
+
+    render: _Render
+    kits: dict[str, _KitFacts]
+    not_played: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
+    midi_damage: dict[str, str] = {}
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    """A file that describes the whole; without it nobody knows what the folder holds."""
+    return UserError(
+        f"{path} is damaged ({one_line(str(error))}); put a copy of it in its place, or delete "
+        f"{path.parent} and build again"
+    )
 
 
 def finished_tracks(root: Path) -> dict[tuple[str, str], TrackRecord]:

@@ -9,6 +9,7 @@ from stemgmd_build.building.manifest import FileRecord, record_of, write_recorde
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
 from stemgmd_build.performances.collection import Collection, Performance, Score
+from stemgmd_build.performances.notes import notes_file
 from stemgmd_build.taxonomy import (
     ARTICULATION_OF_NOTE,
     PIECE_OF_NOTE,
@@ -40,28 +41,39 @@ def check_held(root: Path, collection: Collection, ids: set[str]) -> None:
         )
 
 
-def write_onsets(root: Path, collection: Collection, ids: set[str]) -> list[FileRecord]:
+def write_onsets(
+    root: Path, collection: Collection, ids: set[str]
+) -> tuple[list[FileRecord], dict[str, Score]]:
     """Write onsets/.../<name>.tsv and midi/.../<name>.mid for the performances of these ids.
 
-    Raises UserError as ``check_held`` does.
+    Returns the files' records, and what was read by id. Raises UserError as ``check_held`` does.
     """
     check_held(root, collection, ids)
     by_id = {performance.id: performance for performance in collection.performances}
-    return [
-        record
-        for performance_id in sorted(ids)
-        for record in _write_performance(root, collection, by_id[performance_id])
-    ]
+    records: list[FileRecord] = []
+    scores: dict[str, Score] = {}
+    notes: dict[Path, FileRecord] = {}
+    for performance_id in sorted(ids):
+        performance = by_id[performance_id]
+        score = scores[performance_id] = collection.read_score(performance)
+        records += _write_performance(root, collection, performance, score)
+        own = notes_file(collection.midi_path(performance))
+        if own and own not in notes:  # which notes are drums, for who reads the MIDI here
+            path = Path("midi") / own.relative_to(collection.root)
+            data = own.read_bytes()
+            write_whole(root / path, data)
+            notes[own] = record_of(path.as_posix(), data)
+    return records + list(notes.values()), scores
 
 
 def _write_performance(
-    root: Path, collection: Collection, performance: Performance
+    root: Path, collection: Collection, performance: Performance, score: Score
 ) -> list[FileRecord]:
     midi = Path("midi") / performance.midi_filename
     tsv = (Path("onsets") / performance.midi_filename).with_suffix(".tsv")
     data = collection.midi_path(performance).read_bytes()
     write_whole(root / midi, data)
-    written = write_recorded(root / tsv, onsets_tsv(collection.read_score(performance)))
+    written = write_recorded(root / tsv, onsets_tsv(score))
     return [
         record_of(midi.as_posix(), data),
         replace(written, path=tsv.as_posix()),

@@ -24,6 +24,7 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.files import publish
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Performance, read_score
+from stemgmd_build.performances.losses import why_silent
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.rendering.render import (
     Articulations,
@@ -93,7 +94,7 @@ def build_track(job: Job) -> TrackRecord:
     """
     strikes = _strikes(job.midi)
     if not len(strikes.onset):
-        raise UserError(f"{job.midi} has no drum hit")
+        raise UserError(f"{job.midi} has no drum hit: {why_silent(read_score(job.midi))}")
     bank = _bank(job.kit)
     plan = schedule(
         strikes, bank, articulations=job.settings.articulations, choke=job.settings.choke

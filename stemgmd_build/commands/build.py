@@ -78,13 +78,14 @@ def main(argv: list[str]) -> int:
     if not -60 <= options.gain_db <= 20:
         raise UserError("--gain-db must lie between -60 and 20")
 
-    from stemgmd_build.building import build
+    from stemgmd_build.building import build, manifest
     from stemgmd_build.building.tracks import RenderSettings
     from stemgmd_build.dataset.select import choose_kits, choose_performances
     from stemgmd_build.files import locked
     from stemgmd_build.hosting import shards
     from stemgmd_build.hosting.shard_plan import parse_size
     from stemgmd_build.performances import gmd
+    from stemgmd_build.performances.losses import lines_of
     from stemgmd_build.rendering.bank import require_at_hand
 
     shard_bytes = parse_size(options.shards) if options.shards else None
@@ -132,11 +133,19 @@ def main(argv: list[str]) -> int:
         if shard_bytes:
             packed = shards.write_shards(options.out, shard_bytes, show_progress=not options.json)
             say(f"{len(packed)} files, {sum(file.n_bytes for file in packed) / 1e9:.2f} GB")
+    notes = lines_of(manifest.read_settings(options.out))
     if options.json:
-        facts = {"out": str(options.out), "tracks": len(plan.jobs), "failed": failures}
+        facts = {
+            "out": str(options.out),
+            "tracks": len(plan.jobs),
+            "failed": failures,
+            "notes": notes,
+        }
         print(json.dumps(source | facts))
     for line in failures:
         print(f"stemgmd build: failed: {line}", file=sys.stderr)
+    for line in notes:
+        say(f"note: {line}")
     say(f"{len(plan.jobs) - len(failures)} of {len(plan.jobs)} tracks are in {options.out}")
     return 1 if failures else 0
 

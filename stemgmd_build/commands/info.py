@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
 def describe(root: Path) -> dict[str, Any]:
     """What a dataset holds. Raises UserError where the folder is no dataset."""
     from stemgmd_build.building import manifest
+    from stemgmd_build.performances.losses import lines_of
 
     rows = manifest.read_metadata(root)
     files = manifest.read_manifest(root)
@@ -53,6 +54,7 @@ def describe(root: Path) -> dict[str, Any]:
         "tracks": len(rows),
         "performances": len(performances),
         "source": settings.get("performances"),
+        "notes": lines_of(settings),
         "render": settings.get("render"),
         "kits": {
             kit: {
@@ -80,6 +82,8 @@ def describe(root: Path) -> dict[str, Any]:
 
 
 def _text(facts: dict[str, Any]) -> str:
+    from stemgmd_build.performances.collection import SOURCE_NAMES
+
     kits = [
         f"  {kit:<24} {f['tracks']:>5} tracks  {f['split'] or '-'!s:<6} "
         f"gain {f['gain']!s:<9} {f['licence']}"
@@ -87,10 +91,13 @@ def _text(facts: dict[str, Any]) -> str:
     ]
     pairs = {name: ", ".join(f"{k} {v}" for k, v in facts[name].items())
              for name in ("splits", "sessions", "presence", "hits_by_piece", "render")}  # fmt: skip
+    source = SOURCE_NAMES.get(facts["source"], facts["source"])
     return "\n".join(
-        [
+        # Names and licences come from strangers' kits: no line breaks, no escape codes.
+        "".join(c if c.isprintable() else " " for c in line)
+        for line in [
             f"{facts['root']}: {facts['tracks']} tracks, {facts['performances']} performances "
-            f"({facts['source']}) on {len(kits)} kits",
+            f"({source}) on {len(kits)} kits",
             f"{facts['track_hours']:.2f} hours of music, {facts['stem_hours']:.2f} stem-hours, "
             f"{facts['files']} files, {facts['bytes'] / 1e9:.3f} GB",
             f"rendered: {pairs['render']}",
@@ -98,6 +105,7 @@ def _text(facts: dict[str, Any]) -> str:
             f"sessions (performances): {pairs['sessions']}",
             f"presence (performances): {pairs['presence']}",
             f"hits: {facts['hits']} ({pairs['hits_by_piece']})",
+            *(f"note: {note}" for note in facts["notes"]),
             "kits:",
             *kits,
         ]

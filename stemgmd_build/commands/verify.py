@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
         raise UserError("--workers must be at least 1")
 
     from stemgmd_build.building import manifest
+    from stemgmd_build.performances.losses import lines_of
     from stemgmd_build.verify import verify
 
     try:
@@ -46,9 +47,12 @@ def main(argv: list[str]) -> int:
         print("\nstemgmd verify: interrupted; nothing was changed", file=sys.stderr)
         return 130
     n_tracks = len(manifest.read_metadata(options.dir))
+    notes = lines_of(manifest.read_settings(options.dir))
     if options.json:
-        print(json.dumps({"tracks": n_tracks, "faults": problems}))
+        print(json.dumps({"tracks": n_tracks, "faults": problems, "notes": notes}))
     else:
+        for line in notes:
+            print(f"note: {line}")
         for line in problems:
             print(line)
         print(

@@ -23,8 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, Final, cast
 
+from stemgmd_build.config import one_line
 from stemgmd_build.errors import UserError
-from stemgmd_build.samplers.drumkit_xml import one_line
 
 MAX_MEMBERS: Final = 50_000
 MAX_UNPACKED_BYTES: Final = 2 << 30

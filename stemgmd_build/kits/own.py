@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from stemgmd_build.config import one_line
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import lock_file, publish, scratch_folder
 from stemgmd_build.kits.archives import unpack_export
@@ -22,7 +23,7 @@ from stemgmd_build.kits.kit import (
     source_hash,
 )
 from stemgmd_build.paths import cache_folder, unwritable
-from stemgmd_build.samplers.drumkit_xml import is_file, one_line
+from stemgmd_build.samplers.drumkit_xml import is_file
 from stemgmd_build.samplers.hydrogen import HydrogenKit
 from stemgmd_build.samplers.samples import SampleFolder
 from stemgmd_build.samplers.soundfont import check_riff

@@ -35,6 +35,7 @@ from stemgmd_build.performances.midi import (
 __all__ = [
     "COLUMNS",
     "EVAL_SESSION",
+    "SOURCE_NAMES",
     "SPLITS",
     "SPLIT_CHOICES",
     "Collection",
@@ -71,6 +72,15 @@ COLUMNS: Final = (
 LARGEST_INDEX_BYTES: Final = 1 << 24
 BUILTIN_DRUMMER: Final = "builtin"  # how the drummers of the built-in grooves are called
 
+SOURCE_NAMES: Final = {
+    "gmd": "the Groove MIDI Dataset",
+    "egmd": "the Expanded Groove MIDI Dataset",
+    "builtin": "built-in grooves, played by nobody",
+    "own": "own performances",
+}
+"""What each ``Collection.source`` is called in output."""
+
+_EGMD_COLUMN: Final = "kit_name"  # of E-GMD's info.csv alone
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,119}")
 _TIME_SIGNATURE: Final = re.compile(r"([0-9]{1,2})[-/]([0-9]{1,2})")
 
@@ -105,9 +115,10 @@ class Performance:
 class Collection:
     """A folder of performances, in the natural order of their ids (2 before 10).
 
-    ``source`` says what it is by its content: "gmd" (all of it, or a part), "builtin" (the
-    grooves of grooves.py) or "own" (somebody's files in GMD's format). ``citation`` is what
-    CITATIONS.bib begins with.
+    ``source`` says what it is by its content: "gmd" (all of it, or a part), "egmd" (the Expanded
+    Groove MIDI Dataset), "builtin" (the grooves of grooves.py) or "own" (somebody's files in GMD's
+    format). ``citation`` is what CITATIONS.bib begins with. ``n_other_takes``: rows of E-GMD that
+    are left out, since they are the same performance recorded on another kit.
     """
 
     root: Path
@@ -115,6 +126,7 @@ class Collection:
     source: str
     licence: str
     citation: str
+    n_other_takes: int = 0
 
     def midi_path(self, performance: Performance) -> Path:
         """Where the performance's MIDI file lies."""
@@ -161,17 +173,22 @@ def read_collection(root: Path) -> Collection:
     """Read ``root/info.csv``, in any of the spellings that copies of GMD show.
 
     '\\' and '/' both separate, '4/4' and '4-4' both are time signatures, a byte-order mark and
-    further columns are let pass. The MIDI files are only opened by ``read_score``. Raises
-    UserError with the file's name and line.
+    further columns are let pass. Of E-GMD, which lists a performance once for each kit that it was
+    recorded on, the first take of each is kept. The MIDI files are only opened by ``read_score``.
+    Raises UserError with the file's name and line.
     """
     path = Path(root) / "info.csv"
     found: list[Performance] = []
     seen: dict[str, int] = {}
+    n_other_takes = 0
     for line, row in _rows(path):
         try:
             performance = performance_of_row(row)
         except ValueError as error:
             raise UserError(f"{path}:{line}: {error}") from error
+        if _EGMD_COLUMN in row and f"id {performance.id}".casefold() in seen:
+            n_other_takes += 1
+            continue
         folder = f"{performance.drummer}/{performance.session}/{performance.name}"
         # Where capitals do not count, two names that differ in them are one folder.
         # A dataset's files are named for the MIDI file, whatever its ending.
@@ -184,8 +201,8 @@ def read_collection(root: Path) -> Collection:
     if not found:
         raise UserError(f"{path}: lists no performance")
     found.sort(key=lambda p: (_natural(p.id), p.id))
-    source = source_of(found)
-    return Collection(Path(root), tuple(found), source, *_TERMS[source])
+    source = "egmd" if _EGMD_COLUMN in row else source_of(found)
+    return Collection(Path(root), tuple(found), source, *_TERMS[source], n_other_takes)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -304,7 +321,22 @@ _GMD_CITATION: Final = """\
 }
 """
 
+_EGMD_CITATION: Final = """\
+@misc{callender2020,
+  title = {Improving Perceptual Quality of Drum Transcription with the Expanded Groove MIDI
+           Dataset},
+  author = {Callender, Lee and Hawthorne, Curtis and Engel, Jesse},
+  year = {2020},
+  eprint = {2004.00188},
+  archivePrefix = {arXiv}
+}
+"""
+
 _TERMS: Final = {
+    "egmd": (
+        "CC BY 4.0, Expanded Groove MIDI Dataset by Google LLC",
+        _EGMD_CITATION,
+    ),
     "gmd": (
         "CC BY 4.0, Groove MIDI Dataset by Google LLC",
         _GMD_CITATION,

@@ -22,6 +22,7 @@ from stemgmd_build.paths import cache_folder, home_expanded, path_variable
 from stemgmd_build.performances.archives import unpack_zip
 from stemgmd_build.performances.collection import (
     EVAL_SESSION,
+    SOURCE_NAMES,
     Collection,
     Performance,
     official_checksums,
@@ -70,8 +71,11 @@ def find_collection(gmd: str | Path | None = None, *, allow_builtin: bool = True
 
 def describe(collection: Collection) -> str:
     """Which performances are used, and how to have GMD where it is not them."""
-    hint = "" if collection.source == "gmd" else "; `stemgmd gmd fetch` downloads GMD, 3 MB"
-    return f"performances: {collection.source} ({collection.root}){hint}"
+    name = f"performances: {SOURCE_NAMES[collection.source]} ({collection.root})"
+    if collection.source == "builtin":
+        return f"{name}; `stemgmd gmd fetch` downloads GMD, 3 MB"
+    others = collection.n_other_takes
+    return f"{name}; one take of each, {others} on other kits left out" if others else name
 
 
 # ---------------------------------------------------------------- fetching

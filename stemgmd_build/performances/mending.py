@@ -22,7 +22,7 @@ def without_damage(data: bytes) -> bytes:
         raise ValueError("no MIDI header")
     n_tracks = struct.unpack(">H", data[10:12])[0]
     position = 8 + struct.unpack(">L", data[4:8])[0]
-    tracks = []
+    tracks: list[bytes] = []
     while len(tracks) < n_tracks:
         name, size = data[position : position + 4], data[position + 4 : position + 8]
         body = data[position + 8 : position + 8 + int.from_bytes(size)]
@@ -48,8 +48,10 @@ def _track(body: bytes) -> bytes:
             start = position + (2 if status == 0xFF else 1)
             n_bytes, start = _number(body, start)
             text = body[start : start + n_bytes]
-            position = start + n_bytes  # beyond the end where it is cut: the track ends with it
-            whole = kind == _TEMPO and len(text) == n_bytes == 3
+            position = start + n_bytes
+            if position > len(body):  # a wrong length: notes may lie in what it swallows
+                raise ValueError("it ends too early")
+            whole = kind == _TEMPO and n_bytes == 3
             out.append(delta + (b"\xff\x51\x03" + text if whole else _EMPTY_TEXT))
             if kind == _END:
                 break

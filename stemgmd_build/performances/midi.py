@@ -28,7 +28,7 @@ import mido
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.mending import without_damage
-from stemgmd_build.performances.notes import DRUM_CHANNEL, NoteMap, notes_of
+from stemgmd_build.performances.notes import DRUM_CHANNEL, LEFT_OUT, NoteMap, notes_of
 from stemgmd_build.taxonomy import HIHAT_PEDAL_CONTROLLER
 
 __all__ = ["DRUM_CHANNEL", "Hit", "PedalEvent", "Score", "quoted", "read_bytes", "read_score"]
@@ -115,7 +115,7 @@ def _score(
             note = notes.note_of(message.channel, message.note)
             if note is None:
                 ignored[message.channel + 1, message.note] += 1
-            else:
+            elif note != LEFT_OUT:
                 hits.append(Hit(clock.seconds(tick), note, message.velocity))
         elif (
             message.type == "control_change"

@@ -22,7 +22,9 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from stemgmd_build.config import decoded
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import read_toml
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, ARTICULATIONS
 
 NOTES: Final = "notes.toml"
@@ -30,23 +32,24 @@ DRUM_CHANNEL: Final = 9  # the tenth, counted from nought
 _ROOTS: Final = ("info.csv", "dataset.json", "metadata.csv")
 _NOTE_OF: Final = {name: note for note, name in ARTICULATION_OF_NOTE.items()}
 _NONE: Final = "none"
+LEFT_OUT: Final = -1
 _DEEPEST: Final = 9  # folders of a MIDI file in a collection
 
 
 @dataclass(frozen=True, slots=True)
 class NoteMap:
-    """Channels of drums, counted from 0, and (note of the file, GMD's note or None)."""
+    """Channels of drums, counted from 0, and (note of the file, GMD's note)."""
 
     channels: frozenset[int]
-    notes: tuple[tuple[int, int | None], ...]
+    notes: tuple[tuple[int, int], ...]
 
     def note_of(self, channel: int, note: int) -> int | None:
-        """GMD's note for what a file holds; None where it is not played."""
+        """GMD's note for what a file holds, LEFT_OUT, or None for what no map knows."""
         return _table(self).get(note) if channel in self.channels else None
 
 
 @functools.cache
-def _table(notes: NoteMap) -> dict[int, int | None]:
+def _table(notes: NoteMap) -> dict[int, int]:
     return dict(notes.notes)
 
 
@@ -59,6 +62,19 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
         list[Annotated[int, msgspec.Meta(ge=1, le=16)]], msgspec.Meta(min_length=1, max_length=16)
     ] = msgspec.field(default_factory=lambda: [DRUM_CHANNEL + 1])
     notes: dict[str, str] = {}
+
+
+def differences(notes: NoteMap) -> dict[str, Any]:
+    """What a map says otherwise than GMD's, for dataset.json; empty for GMD's own."""
+    if notes == GMD_NOTES:
+        return {}
+    own = dict(_OWN)
+    changed = {
+        str(note): ARTICULATION_OF_NOTE.get(name, _NONE)
+        for note, name in notes.notes
+        if own.get(note) != name
+    }
+    return {"channels": sorted(channel + 1 for channel in notes.channels), "notes": changed}
 
 
 def notes_of(midi: Path) -> NoteMap:
@@ -88,13 +104,13 @@ def _read(path: Path, mtime_ns: int, n_bytes: int) -> NoteMap:
 def parse_notes(table: Mapping[str, Any], where: str) -> NoteMap:
     """The map that a notes.toml states. Raises UserError, naming ``where``."""
     file = decoded(table, _File, where)
-    known: dict[int, int | None] = dict(_OWN)
+    known = dict(_OWN)
     for key, name in file.notes.items():
         if not (key.isascii() and key.isdecimal() and len(key) <= 3 and int(key) <= 127):
             raise UserError(f"{where}: {key[:40]!r} is no MIDI note from 0 to 127")
         if name not in (*ARTICULATIONS, _NONE):
             known_names = ", ".join(ARTICULATIONS)
             raise UserError(f"{where}: no articulation {name[:40]!r}; there are {known_names}")
-        known[int(key)] = _NOTE_OF.get(name)
+        known[int(key)] = _NOTE_OF.get(name, LEFT_OUT)
     channels = frozenset(channel - 1 for channel in file.channels)
     return NoteMap(channels, tuple(sorted(known.items())))

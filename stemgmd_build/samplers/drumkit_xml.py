@@ -16,6 +16,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree
 
+from stemgmd_build.config import one_line
 from stemgmd_build.errors import UserError
 
 MAX_XML_BYTES: Final = 8 << 20
@@ -280,12 +281,6 @@ def _named(element: Element, name: str) -> Iterable[Element]:
 def _local(element: Element) -> str:
     """The tag without its namespace."""
     return str(element.tag).rpartition("}")[2]
-
-
-def one_line(text: str) -> str:
-    """The text in one printable line of at most 200 characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= 200 else line[:197] + "..."
 
 
 def is_file(path: Path) -> bool:

@@ -16,8 +16,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from stemgmd_build.config import one_line
 from stemgmd_build.errors import UserError
-from stemgmd_build.samplers.drumkit_xml import MAX_SEMITONES, one_line
+from stemgmd_build.samplers.drumkit_xml import MAX_SEMITONES
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 MAX_SAMPLE_SEC: Final = 60.0

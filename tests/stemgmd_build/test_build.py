@@ -528,6 +528,7 @@ def test_the_result_as_json_says_which_performances_were_used(
         "out": str(tmp_path / "d"),
         "tracks": 1,
         "failed": [],
+        "notes": [],
     }
 
 

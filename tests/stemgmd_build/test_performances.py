@@ -217,6 +217,64 @@ def test_a_tempo_change_moves_what_follows(tmp_path: Path) -> None:
     assert [hit.onset_sec for hit in score.hits] == [0.0, 1.5]
 
 
+@pytest.mark.parametrize("tempos", [[2.0, 1.0], [1.0, 2.0], [1.7] * 9 + [0.25]])
+def test_of_several_tempos_at_one_tick_the_last_counts(tmp_path: Path, tempos: list[float]) -> None:
+    text = b"".join(b"\x00\xff\x51\x03" + round(t * 1e6).to_bytes(3, "big") for t in tempos)
+    beat = b"\x83\x60"  # 480 ticks
+    score = _score(tmp_path, _midi(text + KICK + beat + KICK[1:] + END))
+    assert score.hits[1].onset_sec == tempos[-1]
+
+
+DAMAGED = {
+    "key of 99 sharps": b"\x00\xff\x59\x02\x63\x00",
+    "tempo of two bytes": b"\x00\xff\x51\x02\x01\x00",
+    "time signature of nothing": b"\x00\xff\x58\x00",
+    "sysex with bytes above 127": b"\x00\xf0\x03\x7e\xff\xf7",
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damage_outside_of_the_notes_is_told_and_left_out(tmp_path: Path, case: str) -> None:
+    beat = b"\x83\x60"
+    for track in (DAMAGED[case] + KICK, KICK + DAMAGED[case]):
+        score = _score(tmp_path, _midi(track + beat + KICK[1:] + END))
+        assert [hit.onset_sec for hit in score.hits] == [0.0, 0.5]
+        assert "damaged outside of its notes" in score.damage
+    assert not _score(tmp_path, _midi(KICK + END)).damage
+
+
+def test_a_map_names_other_notes_and_channels(tmp_path: Path) -> None:
+    (tmp_path / "info.csv").touch()
+    track = KICK + b"\x00\x23\x40" + b"\x00\x90\x29\x41" + b"\x00\x99\x38\x42" + END
+    text = 'channels = [1, 10]\n[notes]\n35 = "kick"\n41 = "low_tom"\n56 = "none"\n'
+    (tmp_path / "notes.toml").write_text(text)
+    score = _score(tmp_path, _midi(track))
+    assert [(hit.note, hit.velocity) for hit in score.hits] == [(36, 80), (36, 64), (43, 65)]
+    assert score.ignored == ()
+    (tmp_path / "d1" / "s1").mkdir(parents=True)
+    assert _score(tmp_path / "d1" / "s1", _midi(track)) == score  # in folders below it too
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[notes]\n35 = "cowbell"', "no articulation 'cowbell'; there are kick"),
+        ('[notes]\n128 = "kick"', "'128' is no MIDI note"),
+        ("[notes]\n35 = 36", r"notes.*: Expected str, got int"),
+        ("channels = [0]", r"channels\[.*\]: Expected int >= 1"),
+        ("channels = " + "9" * 4000, "channels: Expected array"),
+        ("drums = 3", "unknown field drums"),
+        ("notes = ", "not valid TOML"),
+    ],
+)
+def test_a_faulty_map_of_notes_is_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "notes.toml").write_text(text)
+    with pytest.raises(UserError, match=problem) as caught:
+        _score(tmp_path, _midi(KICK + END))
+    assert f"{tmp_path / 'notes.toml'}" in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
 def test_running_status_and_velocity_nought_are_understood(tmp_path: Path) -> None:
     score = _score(tmp_path, _midi(KICK + b"\x78\x24\x00" + b"\x78\x26\x7f" + END))
     assert score.hits == (Hit(0.0, 36, 80), Hit(0.25, 38, 127))
@@ -232,6 +290,7 @@ def test_hits_are_sorted_by_onset_and_note(tmp_path: Path) -> None:
 def test_unknown_notes_and_other_channels_are_counted_not_played(tmp_path: Path) -> None:
     score = _score(tmp_path, _midi(KICK + b"\x00\x23\x40" + b"\x00\x90\x24\x40" + END))
     assert score.hits == (Hit(0.0, 36, 80),)
+    assert score.ignored == ((1, 36, 1), (10, 35, 1))
     assert score.n_ignored == 2
 
 
@@ -242,7 +301,7 @@ def test_only_controller_4_of_the_drum_channel_is_the_pedal(tmp_path: Path) -> N
 
 
 def test_a_file_without_hits_is_an_empty_score(tmp_path: Path) -> None:
-    assert _score(tmp_path, _midi(b"\x83\x60\xff\x2f\x00")) == Score((), (), 0.5, 0)
+    assert _score(tmp_path, _midi(b"\x83\x60\xff\x2f\x00")) == Score((), (), 0.5)
 
 
 HOSTILE = {
@@ -269,7 +328,6 @@ HOSTILE = {
     "data byte above 127": _midi(b"\x00\x99\x24\xff" + END),
     "running status of nothing": _midi(b"\x00\x24\x50" + END),
     "undefined status": _midi(b"\x00\xf4\x24" + END),
-    "key of 99 sharps": _midi(b"\x00\xff\x59\x02\x63\x00" + END),
     "lasts longer than ten hours": _midi(b"\xff\xff\xff\x7f" + KICK[1:] + END, division=1),
     "too large": _midi(KICK * (LARGEST_MIDI_BYTES // 4)),
 }

@@ -110,7 +110,7 @@ def test_what_was_built_is_well(built: Path) -> None:
     assert faults(built) == verify(built, n_workers=2, show_progress=False) == []
     result = stemgmd("verify", built, "--json")
     assert result.returncode == 0
-    assert json.loads(result.stdout) == {"tracks": 2, "faults": []}
+    assert json.loads(result.stdout) == {"tracks": 2, "faults": [], "notes": []}
 
 
 @pytest.mark.parametrize("position", [100, -100])

@@ -85,7 +85,7 @@ def score(*hits: tuple[float, str, int]) -> Score:
     """A score of (onset in samples, articulation, velocity), sorted."""
     played = [Hit(onset / 44100, NOTE_OF_ARTICULATION[name], v) for onset, name, v in hits]
     played.sort(key=lambda hit: (hit.onset_sec, hit.note))
-    return Score(tuple(played), (), played[-1].onset_sec + 1 if played else 1.0, 0)
+    return Score(tuple(played), (), played[-1].onset_sec + 1 if played else 1.0)
 
 
 def without_gains(kit: Kit) -> Kit:

@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from benchmarks.records import AUDIO
-from benchmarks.tracks import LoadedTrack, Track, load
+from benchmarks.results_folder import AUDIO
+from benchmarks.sources import LoadedTrack, Track, load
 from stemgmd_build.files import write_whole
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
@@ -26,13 +26,13 @@ def choose(tracks: Sequence[Track], n_hits: Mapping[str, Mapping[str, int]], n: 
 
     Args:
         tracks: the run's.
-        n_hits: performance -> stem -> hits.
+        n_hits: track's id -> stem -> hits; a stem that is not annotated may be left out.
         n: how many; each on another kit and of another performance as long as there are any.
     """
 
     def merit(track: Track) -> tuple[int, int, str]:
-        hits = n_hits[track.performance]
-        rare = sum(hits[stem] for stem in ("toms", "cymbals"))
+        hits = n_hits[track.id]
+        rare = sum(hits.get(stem, 0) for stem in ("toms", "cymbals"))
         return (-sum(count > 0 for count in hits.values()), -rare, track.clip)
 
     chosen: list[Track] = []
@@ -45,7 +45,7 @@ def choose(tracks: Sequence[Track], n_hits: Mapping[str, Mapping[str, int]], n: 
                 continue
             if new_kit and track.kit in {other.kit for other in chosen}:
                 continue
-            if new_performance and track.performance in {o.performance for o in chosen}:
+            if new_performance and track.id in {o.id for o in chosen}:
                 continue
             chosen.append(track)
     return chosen
@@ -55,7 +55,7 @@ def busiest_window(loaded: LoadedTrack) -> tuple[int, int]:
     """Start and stop in samples of the excerpt: most stems in it, then most hits."""
     n_samples = loaded.mixture.shape[-1]
     length = min(n_samples, round(EXCERPT_SEC * SAMPLE_RATE))
-    onsets = [np.array(loaded.onsets_of(stem)) for stem in STEMS]
+    onsets = [np.array(loaded.onsets.get(stem, ())) for stem in STEMS]
     starts = sorted({max(0.0, t - 0.1) for found in onsets for t in found if t < 1e6})
     best = (-1, -1, 0.0)
     for start in starts:
@@ -107,7 +107,7 @@ def write_index(root: Path, clips: Sequence[Track]) -> None:
         start, stop = busiest_window(load(track))
         items[track.clip] = {
             "clip": track.clip,
-            "track": track.performance,
+            "track": track.id,
             "kit": track.kit,
             "start_sec": round(start / SAMPLE_RATE, 3),
             "duration_sec": round((stop - start) / SAMPLE_RATE, 3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,8 +13,8 @@ from baselines.system import Inputs, System, SystemInfo
 from benchmarks import systems
 from benchmarks.records import SystemRecord
 from benchmarks.run import describe_fault
+from benchmarks.sources import LoadedTrack, Track, load
 from benchmarks.timing import CLIP_SEC, clip_of_60_sec, measure_speed
-from benchmarks.tracks import LoadedTrack, Track, load
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 
@@ -46,6 +47,8 @@ def timed(
     everything = inputs_of_60_sec(loaded)
     for name in names:
         system = systems.load(name, device)
+        if not longest.gives.issuperset(system.info.inputs):
+            continue
         inputs = dataclasses.replace(
             everything,
             score=everything.score if "score" in system.info.inputs else None,
@@ -62,7 +65,7 @@ def timed(
         except Exception as error:  # another's system may raise anything; the others go on
             yield describe_fault(error, f"{name} on 60 s of {longest.clip}")
             continue
-        yield dataclasses.replace(
+        yield msgspec.structs.replace(
             record_of(system.info),
             real_time_ratio=speed.real_time_ratio,
             device=speed.device,
@@ -84,7 +87,7 @@ def inputs_of_60_sec(loaded: LoadedTrack) -> Inputs:
             for onset in onsets
             if onset + i * period_sec < CLIP_SEC
         ]
-        for piece, onsets in loaded.score.items()
+        for piece, onsets in (loaded.score or {}).items()
     }
     return Inputs(
         mixture=clip_of_60_sec(loaded.mixture),

@@ -1,58 +1,89 @@
-"""What a run of the benchmark leaves behind: one JSON line for each stem of each estimate.
+"""What a run leaves behind: one JSON line per stem of each estimate, one per system.
 
-A results folder holds ``records.jsonl`` (scores), ``systems.jsonl`` (what each system is, how
-fast and on what machine), ``run.json`` (what was run) and ``audio/`` (a few clips). Lines are
-only ever appended, so nothing that was scored is lost; a line torn by a crash is skipped, and
-of two lines with one key the later holds. JSON knows no infinity: those are the strings "inf"
-and "-inf", and None is a value that is not defined. Files ending in ``.gz`` are compressed.
+JSON knows no infinity: those are the strings "inf" and "-inf". A value that is not defined is left
+out, as is every field that has its default. `benchmarks.results_folder` says where lines lie.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
+import functools
 import math
-import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
-from stemgmd_build.errors import UserError
+import msgspec
 
-METRICS_VERSION: Final = "1"
-"""Changes whenever a score of the same estimate may."""
+METRIC_VERSIONS: Final = MappingProxyType(
+    {
+        "nsdr": 1,
+        "nsdr_mdx": 1,
+        "si_sdr": 1,
+        "leakage": 1,
+        "bss_eval": 1,
+        "onsets": 1,
+        "crosstalk": 1,
+        "idle": 1,
+    }
+)
+"""Metric -> version, which goes up whenever a score of the same estimate may change."""
 
-RECORDS: Final = "records.jsonl"
-SYSTEMS: Final = "systems.jsonl"
-RUN: Final = "run.json"
-AUDIO: Final = "audio"
+METRIC_OF_FIELD: Final = MappingProxyType(
+    {
+        "nsdr_db": "nsdr",
+        "nsdr_mdx_db": "nsdr_mdx",
+        "si_sdr_db": "si_sdr",
+        "leakage_db": "leakage",
+        **dict.fromkeys(("sdr_db", "isr_db", "sir_db", "sar_db"), "bss_eval"),
+        **dict.fromkeys(("onset_f", "onset_f_true", "onset_f_mixture"), "onsets"),
+        **dict.fromkeys(("crosstalk_db", "spill_db"), "crosstalk"),
+        "idle_db": "idle",
+    }
+)
+"""Score of a record -> the metric whose version it follows."""
 
 Key = tuple[str, str, str, str, str, str]
 
 
-@dataclass(frozen=True)
-class StemRecord:
-    """Scores of one stem of one estimate.
+class StemRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Scores of one stem of one estimate. A score is None where the data do not allow it.
 
-    ``track`` is GMD's performance id, ``kit_split`` the kit's side ("train" or "test"),
-    ``data`` the hash of the track's audio as rendered, ``metrics`` :data:`METRICS_VERSION`.
-    A present stem has every score but ``leakage_db``; an absent stem has that alone. BSS Eval
-    figures are medians over ``n_frames`` active one-second frames (SIR over
-    ``n_sir_frames``); ``onset_f_true`` is the detector's F-measure on the true stem.
+    Attributes:
+        system, revision: what made the estimate.
+        track, data: the track's id and the hash of what it sounds like.
+        stem: which of the five.
+        n_stems: how many stems of the clip were scored; fewer of them are what a crash has left.
+        present: whether it is played; leakage is of absent stems, all else of present ones.
+        duration_sec: of the track.
+        metrics: metric -> version, of the metrics in this record.
+        n_hits: annotated hits; None where there is no annotation.
+        kit, kit_split: the drum kit and its side ("train", "test"), where there is one.
+        board: the board of the track's source.
+        group: tracks of one group are not independent. Empty: the track's id.
+        material: names under which a system may have been trained on the track.
+        commit: the benchmark's own, or its version, when the scores were made.
+        n_frames, n_sir_frames: active one-second frames whose medians the BSS Eval scores are.
+        onset_f_true, onset_f_mixture: the detector's F-measure on the true stem, on the mixture.
+        crosstalk_db: stem -> level of its estimate at this stem's ``n_isolated`` isolated hits.
+        idle_db: level of the estimate in the ``idle_sec`` seconds in which the stem is not played.
     """
 
     system: str
     revision: str
     track: str
-    kit: str
-    kit_split: str
     data: str
-    metrics: str
     stem: str
     present: bool
     duration_sec: float
-    n_hits: int
+    metrics: dict[str, int]
+    n_hits: int | None = None
+    n_stems: int = 5
+    kit: str = ""
+    kit_split: str = ""
+    board: str = "kits"
+    group: str = ""
+    material: tuple[str, ...] = ()
+    commit: str = ""
     nsdr_db: float | None = None
     nsdr_mdx_db: float | None = None
     si_sdr_db: float | None = None
@@ -67,15 +98,38 @@ class StemRecord:
     onset_precision: float | None = None
     onset_recall: float | None = None
     onset_f_true: float | None = None
+    onset_f_mixture: float | None = None
+    crosstalk_db: dict[str, float] | None = None
+    n_isolated: int | None = None
+    idle_db: float | None = None
+    idle_sec: float | None = None
 
     @property
     def key(self) -> Key:
         """What the record is of, its stem aside: a clip's stems are scored together."""
-        return (self.system, self.revision, self.track, self.kit, self.data, self.metrics)
+        return (self.board, self.system, self.revision, self.track, self.kit, self.data)
+
+    @property
+    def spill_db(self) -> float | None:
+        """Of ``crosstalk_db``, what goes into the four other stems together."""
+        if self.crosstalk_db is None:
+            return None
+        others = [x for stem, x in self.crosstalk_db.items() if stem != self.stem]
+        total = sum(10 ** (x / 10) for x in others)
+        return 10 * math.log10(total) if total > 0 else -math.inf
+
+    @property
+    def cluster(self) -> str:
+        """What intervals resample."""
+        return self.group or self.track
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether every metric in it is of today's version; a metric that is new is not missed."""
+        return all(METRIC_VERSIONS.get(name) == version for name, version in self.metrics.items())
 
 
-@dataclass(frozen=True)
-class SystemRecord:
+class SystemRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """A system as it was run: `baselines.system.SystemInfo`, its speed and the machine.
 
     Speed is None where it was not measured (estimates that another tool made).
@@ -104,26 +158,33 @@ Record = TypeVar("Record", StemRecord, SystemRecord)
 
 def to_line(record: StemRecord | SystemRecord) -> str:
     """One line of JSON, its end included."""
-    return json.dumps({k: _encode(v) for k, v in asdict(record).items()}) + "\n"
+    return msgspec.json.encode(_written(msgspec.to_builtins(record))).decode() + "\n"
 
 
-def read_records(path: Path, kind: type[Record]) -> list[Record]:
-    """Every whole line of a file as ``kind``, in order; none where there is no file.
+def from_line(line: bytes, kind: type[Record]) -> Record | None:
+    """The record of a line, None for one that a crash has torn (it is no JSON object).
 
-    Raises UserError where the file cannot be read or a line is JSON of another shape.
+    Raises ValueError, in one short line, for JSON of another shape.
     """
-    if not path.exists():
-        return []
-    found = []
     try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                values = _parse(line)
-                if values is not None:
-                    found.append(_record(values, kind, f"{path}, line {number}"))
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    return found
+        values = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    for name in _floats(kind) & values.keys():
+        values[name] = _read(values[name])
+    return msgspec.convert(values, kind)
+
+
+def whole_keys(records: Sequence[StemRecord]) -> set[Key]:
+    """Keys of the estimates that were scored to the end, by today's metrics."""
+    stems: dict[Key, set[str]] = {}
+    wanted = {record.key: record.n_stems for record in records}
+    for record in records:
+        if record.up_to_date:
+            stems.setdefault(record.key, set()).add(record.stem)
+    return {key for key, found in stems.items() if len(found) == wanted[key]}
 
 
 def latest(records: Iterable[StemRecord]) -> list[StemRecord]:
@@ -131,58 +192,24 @@ def latest(records: Iterable[StemRecord]) -> list[StemRecord]:
     return list({(*record.key, record.stem): record for record in records}.values())
 
 
-def _open(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """The object of a line, None for one that a crash has torn."""
-    try:
-        values = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
-def _record(values: dict[str, Any], kind: type[Record], where: str) -> Record:
-    """A record of the values, of each of which the type is checked."""
-    decoded: dict[str, Any] = {}
-    for field in fields(kind):
-        if field.name in values:
-            decoded[field.name] = _decode(
-                values[field.name], str(field.type), f"{where}: {field.name}"
-            )
-    try:
-        return kind(**decoded)
-    except TypeError as error:
-        raise UserError(f"{where}: no {kind.__name__}: {error}") from error
-
-
-def _encode(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+def _written(value: Any) -> Any:
+    """Infinities as words, what is not defined left out."""
+    if isinstance(value, Mapping):
+        known = {k: v for k, v in value.items() if not (isinstance(v, float) and math.isnan(v))}
+        return {name: _written(item) for name, item in known.items()}
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
     return value
 
 
-_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "str": (str,),
-    "int": (int,),
-    "bool": (bool,),
-    "float": (float, int),
-}
+def _read(value: Any) -> Any:
+    """The words of :func:`_written` as infinities; anything else as it is."""
+    if isinstance(value, dict):
+        return {name: _read(item) for name, item in value.items()}
+    return float(value) if value in ("inf", "-inf") else value
 
 
-def _decode(value: Any, wanted: str, where: str) -> Any:
-    base = wanted.removesuffix(" | None")
-    if value is None and base != wanted:
-        return None
-    if base == "float" and isinstance(value, str) and value in ("inf", "-inf"):
-        return float(value)
-    if base.startswith("tuple") and isinstance(value, list):
-        return tuple(str(item) for item in value)
-    fits = isinstance(value, _TYPES.get(base, ()))
-    if fits and (base == "bool" or not isinstance(value, bool)):
-        return float(value) if base == "float" else value
-    raise UserError(f"{where} is {value!r}, not {wanted}")
+@functools.cache
+def _floats(kind: type) -> frozenset[str]:
+    """Fields that may hold an infinity."""
+    return frozenset(f.name for f in msgspec.structs.fields(kind) if "float" in str(f.type))

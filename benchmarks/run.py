@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,25 +25,13 @@ from tqdm import tqdm
 from baselines.system import System, SystemInfo
 from benchmarks import excerpts, systems
 from benchmarks.estimates import EstimateFolder
-from benchmarks.records import (
-    METRICS_VERSION,
-    RECORDS,
-    RUN,
-    SYSTEMS,
-    StemRecord,
-    SystemRecord,
-    latest,
-    read_records,
-    to_line,
-)
+from benchmarks.records import StemRecord, whole_keys
+from benchmarks.results_folder import ResultsFolder, faults_told
 from benchmarks.scoring import ReadyTrack, check_estimate, inputs_for, score_estimate
-from benchmarks.tracks import LoadedTrack, Track, load
-from stemgmd_build.building.workers import DISK_FULL
+from benchmarks.sources import LoadedTrack, Track, load, onsets
 from stemgmd_build.errors import UserError
-from stemgmd_build.files import write_whole
-from stemgmd_build.performances.collection import read_score
 from stemgmd_build.processes import disposable_pool, prepare_worker
-from stemgmd_build.taxonomy import STEM_OF_NOTE, STEMS
+from stemgmd_build.taxonomy import STEMS
 
 _KEEP_MEMORY: Final = {
     "MALLOC_MMAP_MAX_": "0",
@@ -109,47 +96,41 @@ def make_plan(
 
     Raises UserError where its records cannot be read.
     """
-    held = latest(
-        read_records(root / f"{RECORDS}.gz", StemRecord) + read_records(root / RECORDS, StemRecord)
-    )
-    stems_done: dict[tuple[str, ...], set[str]] = {}
-    for record in held:
-        stems_done.setdefault(record.key, set()).add(record.stem)
-    whole = {key for key, stems in stems_done.items() if stems == set(STEMS)}
-    data = {(track.performance, track.kit): track.data for track in tracks}
-    stale = {(r.track, r.kit) for r in held if data.get((r.track, r.kit), r.data) != r.data}
+    held = ResultsFolder(root).records()
+    done = whole_keys(held)
+    data = {(track.board, track.id, track.kit): track.data for track in tracks}
+    stale = {p for r in held if data.get(p := (r.board, r.track, r.kit), r.data) != r.data}
     clips = tuple(excerpts.choose(tracks, _hits(tracks), n_clips)) if n_clips else ()
     tasks, n_done = [], 0
     for track in tracks:
 
         def is_missing(entrant: Entrant, track: Track = track) -> bool:
-            name = id_of(entrant)
-            key = (name, infos[name].revision, track.performance, track.kit, track.data)
-            return (*key, METRICS_VERSION) not in whole
+            info = infos[id_of(entrant)]
+            key = (track.board, info.id, info.revision, track.id, track.kit, track.data)
+            return key not in done
 
-        score = tuple(entrant for entrant in entrants if is_missing(entrant))
+        able = [e for e in entrants if track.gives.issuperset(infos[id_of(e)].inputs)]
+        score = tuple(entrant for entrant in able if is_missing(entrant))
         excerpt = tuple(
             entrant
-            for entrant in entrants
+            for entrant in able
             if track in clips
             and (entrant in score or not excerpts.has_excerpt(root, track, id_of(entrant)))
         )
-        n_done += len(entrants) - len(score)
+        n_done += len(able) - len(score)
         if score or excerpt:
             tasks.append(Task(track, score, excerpt, root, device))
     return Plan(tuple(tasks), n_done, len(stale), clips)
 
 
 def _hits(tracks: Sequence[Track]) -> dict[str, dict[str, int]]:
-    """Performance -> stem -> hits."""
+    """Track's id -> stem -> hits."""
     found: dict[str, dict[str, int]] = {}
     for track in tracks:
-        if track.performance not in found:
-            counts = dict.fromkeys(STEMS, 0)
+        if track.id not in found:
+            found[track.id] = {}
             with contextlib.suppress(UserError):  # told when the track itself is loaded
-                for hit in read_score(track.midi).hits:
-                    counts[STEM_OF_NOTE[hit.note]] += 1
-            found[track.performance] = counts
+                found[track.id] = {stem: len(times) for stem, times in onsets(track).items()}
     return found
 
 
@@ -163,12 +144,12 @@ def run(
     if not plan.tasks:
         return []
     root = plan.tasks[0].root
+    folder = ResultsFolder(root)
     failures: list[str] = []
     begin = time.monotonic()
     try:
         with (
             faults_told(root),
-            (root / RECORDS).open("a", encoding="utf-8") as file,
             tqdm(
                 total=plan.audio_sec / 60 + 1e-9,
                 disable=not show_progress,
@@ -179,14 +160,11 @@ def run(
             for outcome in _outcomes(plan.tasks, n_workers):
                 failures += outcome.failures
                 if outcome.records:
-                    # A line before, so that one torn by a crash does not swallow the first.
-                    file.write("\n" + "".join(map(to_line, outcome.records)))
-                    file.flush()
-                    os.fsync(file.fileno())
+                    folder.add_records(outcome.records)
                 bar.update(outcome.task.track.duration_sec * len(outcome.task.score) / 60)
     finally:
         with contextlib.suppress(OSError):
-            _add_seconds(root, time.monotonic() - begin, n_workers)
+            folder.add_seconds(time.monotonic() - begin, n_workers)
     return sorted(failures)
 
 
@@ -237,9 +215,13 @@ def run_task(task: Task) -> Outcome:
             window = slice(*excerpts.busiest_window(loaded))
             write = functools.partial(excerpts.write_excerpt, task.root, task.track)
             write("", {"mixture": loaded.mixture[:, window]})
-            there = zip(STEMS, loaded.references, loaded.present(), strict=True)
             write(
-                "reference", {stem: audio[:, window] for stem, audio, is_there in there if is_there}
+                "reference",
+                {
+                    stem: audio[:, window]
+                    for stem, audio in zip(STEMS, loaded.references, strict=True)
+                    if stem in loaded.held and loaded.present(stem)
+                },
             )
     except (UserError, MemoryError) as error:
         return Outcome(task, (), (describe_fault(error, task.track.clip),))
@@ -278,62 +260,3 @@ def _separate(entrant: Entrant, task: Task, loaded: LoadedTrack) -> tuple[NDArra
 @functools.cache
 def _system(name: str, device: str) -> System:
     return systems.load(name, device)
-
-
-@contextlib.contextmanager
-def faults_told(root: Path) -> Iterator[None]:
-    """What keeps the folder from being written, as one line."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise  # the reader of what is printed has gone
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise UserError(
-                f"{root} is full; what is scored is kept: free some space and run again"
-            ) from error
-        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
-
-
-def write_systems(root: Path, described: Sequence[SystemRecord]) -> None:
-    """Append what is known of systems, each to be found by id and revision."""
-    with (root / SYSTEMS).open("a", encoding="utf-8") as file:
-        file.write("\n" + "".join(map(to_line, described)))
-
-
-def described(root: Path) -> list[SystemRecord]:
-    """What the folder knows of systems."""
-    return read_records(root / f"{SYSTEMS}.gz", SystemRecord) + read_records(
-        root / SYSTEMS, SystemRecord
-    )
-
-
-def write_facts(root: Path, facts: dict[str, Any]) -> None:
-    """Write run.json; seconds spent, workers and commits used earlier stay."""
-    before = _facts(root)
-    earlier = before.get("commits")
-    commits = [*(earlier if isinstance(earlier, list) else ()), *facts.get("commits", ())]
-    lasting: dict[str, Any] = {
-        name: before[name] for name in ("wall_sec", "workers") if name in before
-    }
-    lasting["commits"] = list(dict.fromkeys(commits))
-    _write_json(root / RUN, {"wall_sec": 0.0, **facts, **lasting})
-
-
-def _facts(root: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((root / RUN).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _add_seconds(root: Path, seconds: float, n_workers: int) -> None:
-    facts = _facts(root)
-    spent = facts.get("wall_sec", 0.0)
-    spent = float(spent) if isinstance(spent, int | float) else 0.0
-    _write_json(root / RUN, {**facts, "wall_sec": round(spent + seconds, 1), "workers": n_workers})
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    write_whole(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -6,19 +6,19 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.sources import SOURCES
 from stemgmd_build.errors import UserError
 from stemgmd_build.processes import usable_cpus
 
 if TYPE_CHECKING:
     from baselines.system import SystemInfo
     from benchmarks.run import Entrant
-    from benchmarks.tracks import Track
+    from benchmarks.sources import Track
 
 _EPILOG = """\
 examples:
@@ -107,8 +107,11 @@ examples:
   stemgmd bench score --estimates separated/model --name mine --map hihat=hh --out results
   stemgmd bench score --estimates stems --name mine --licence MIT --out results
 
-where the stems are looked for, below --estimates, as .wav, .flac, .aiff, .ogg or .mp3:
-  <kit>--<drummer>_<session>_<number>/<stem>        what `stemgmd bench export` calls the mixture
+  stemgmd bench score --estimates stems --name six --map cymbals=ride+crash --out results
+
+where the stems are looked for, below --estimates, as .wav, .flac, .aiff, .ogg or .mp3, in
+capitals or not (<clip> is what `stemgmd bench export` calls the mixture):
+  <clip>/<stem>    <stem>/<clip>    <clip>_<stem>    <clip>/<clip>_<stem>    <clip>-<stem>
   <kit>/<drummer>/<session>/<number>/<stem>
   <kit>/<midi file name>/<stem>
   [audio/]<drummer>/<session>/<kit>/<stem>/<midi file name>      StemGMD's own layout"""
@@ -116,13 +119,16 @@ where the stems are looked for, below --estimates, as .wav, .flac, .aiff, .ogg o
 
 def _add_tracks(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", type=Path, help="a dataset of `stemgmd build` (default: render, nothing on disk)")
+    add("--source", metavar="NAME", help="where recordings come from: "
+        f"{', '.join(SOURCES)} (default: built with --data, else rendered)")  # fmt: skip
+    add("--data", type=Path, metavar="DIR", help="folder of the source's data, such as a dataset "
+        "of `stemgmd build` (default: render, nothing on disk)")  # fmt: skip
     add("--gmd", type=Path, help="folder of the Groove MIDI Dataset, where it is rendered")
-    add("--split", default="eval_session", help="eval_session (the paper's 40 clips), test (129), "
-        "validation, train or all, with commas (default: eval_session)")  # fmt: skip
-    add("--kits", default="test", help="ids or sets (test, train, default, all), with commas "
+    add("--split", help="eval_session (the paper's 40 clips), test (129), validation, train or "
+        "all, with commas (default: eval_session)")  # fmt: skip
+    add("--kits", help="ids or sets (test, train, default, all), with commas "
         "(default: test, the held-out ones)")  # fmt: skip
-    add("--limit", type=int, help="only the first N performances")
+    add("--limit", type=int, help="only the first N performances or recordings")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +150,7 @@ def _add_estimates(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--estimates", type=Path, required=True, help="folder of the stems")
     add("--name", required=True, help="what the table calls the system")
-    add("--map", default="", help="how the program calls stems: kick=bd,hihat=hh")
+    add("--map", default="", help="how the program calls stems: kick=bd,cymbals=ride+crash (a sum)")
     add("--missing", choices=("error", "silence"), default="error",
         help="what a stem without file means (default: error)")  # fmt: skip
     add("--inputs", default="mixture", help="what it saw: mixture[,score][,references]")
@@ -160,34 +166,32 @@ def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
     """The tracks asked for, and what run.json says of them."""
     if options.limit is not None and options.limit < 1:
         raise UserError("--limit must be at least 1")
-    from benchmarks.tracks import built_tracks, rendered_tracks
+    from benchmarks.sources import Selection, source
 
-    split, kits = options.split.split(","), options.kits.split(",")
-    if options.data:
-        from stemgmd_build.performances.collection import SPLIT_CHOICES
-
-        for name in sorted(set(split) - set(SPLIT_CHOICES)):
-            raise UserError(f"no split {name!r}: give one of {', '.join(SPLIT_CHOICES)}")
-        tracks = built_tracks(options.data, split=split, kits=kits, limit=options.limit)
-        source = "a built dataset"
-    else:
-        from stemgmd_build.performances.gmd import find_collection
-
-        collection = find_collection(options.gmd)
-        tracks = rendered_tracks(collection, split=split, kits=kits, limit=options.limit)
-        source = f"rendered from {collection.source}"
+    name = options.source or ("built" if options.data else "rendered")
+    if options.data and name == "rendered":
+        raise UserError("--source rendered reads no --data; it renders what --gmd holds")
+    module = source(name)
+    selection = Selection(
+        data=options.data,
+        gmd=options.gmd,
+        split=tuple(options.split.split(",")) if options.split else None,
+        kits=tuple(options.kits.split(",")) if options.kits else None,
+        limit=options.limit,
+    )
+    tracks = module.tracks(selection)
     facts = {
-        "source": source,
-        "split": options.split,
-        "kits": list(dict.fromkeys(track.kit for track in tracks)),
-        "performances": len({track.performance for track in tracks}),
+        "source": f"{module.INFO.name} ({name})",
+        "split": options.split or "the source's default",
+        "kits": list(dict.fromkeys(track.kit for track in tracks if track.kit)),
+        "performances": len({track.id for track in tracks}),
     }
     return tracks, facts
 
 
 def _run(options: argparse.Namespace) -> int:
     from benchmarks import realtime, systems
-    from benchmarks.run import described, faults_told, write_systems
+    from benchmarks.results_folder import ResultsFolder, faults_told
     from benchmarks.timing import device_name
     from stemgmd_build.files import locked
 
@@ -198,17 +202,16 @@ def _run(options: argparse.Namespace) -> int:
     if len(infos) < len(given):
         raise UserError("--systems: two of one name; call one of them otherwise")
     tracks, facts = _tracks(options)
-    status = 0
+    status, results = 0, ResultsFolder(options.out)
     with locked(options.out, "run"), faults_told(options.out):
-        known = {(s.system, s.revision) for s in described(options.out)}
+        known = {(s.system, s.revision) for s in results.systems()}
         new = [i for i in infos.values() if (i.id, i.revision) not in known]
-        if new:
-            write_systems(options.out, [realtime.record_of(info) for info in new])
+        results.add_systems([realtime.record_of(info) for info in new])
         status = _score_all(options, tracks, facts, list(given), infos, options.device)
         if not options.no_speed:
             have = {
                 (s.system, s.revision, s.device_name)
-                for s in described(options.out)
+                for s in results.systems()
                 if s.real_time_ratio is not None
             }
             here = device_name(options.device)
@@ -218,7 +221,7 @@ def _run(options: argparse.Namespace) -> int:
                     status = 1
                     print(f"stemgmd bench: not timed: {record}", file=sys.stderr)
                     continue
-                write_systems(options.out, [record])
+                results.add_systems([record])
                 if not options.json:
                     print(
                         f"{record.system}: {record.real_time_ratio:.1f} x real time on "
@@ -232,7 +235,7 @@ def _score(options: argparse.Namespace) -> int:
     from baselines.system import Input, SystemInfo
     from benchmarks import realtime
     from benchmarks.estimates import EstimateFolder, parse_map
-    from benchmarks.run import described, faults_told, write_systems
+    from benchmarks.results_folder import ResultsFolder, faults_told
     from benchmarks.systems import check_name
     from stemgmd_build.files import locked
 
@@ -267,12 +270,20 @@ def _score(options: argparse.Namespace) -> int:
         options.estimates.absolute(), info, parse_map(options.map), options.missing == "silence"
     )
     tracks, facts = _tracks(options)
+    faults = folder.faults(tracks)
+    if len(faults) == len(tracks):
+        raise UserError(faults[0] + (f" (and so on, {len(faults)} clips)" * (len(faults) > 1)))
+    if faults:
+        print(
+            f"stemgmd bench: {len(faults)} of {len(tracks)} clips cannot be scored: {faults[0]}",
+            file=sys.stderr,
+        )
     if not options.revision:
         folder = folder.with_revision_of(tracks)
     with locked(options.out, "run"), faults_told(options.out):
-        record = realtime.record_of(folder.info)
-        if record not in described(options.out):
-            write_systems(options.out, [record])
+        results, record = ResultsFolder(options.out), realtime.record_of(folder.info)
+        if record not in results.systems():
+            results.add_systems([record])
         return _score_all(options, tracks, facts, [folder], {info.id: folder.info}, "cpu")
 
 
@@ -285,7 +296,8 @@ def _score_all(
     device: str,
 ) -> int:
     from benchmarks import excerpts
-    from benchmarks.run import id_of, make_plan, run, write_facts
+    from benchmarks.results_folder import ResultsFolder
+    from benchmarks.run import id_of, make_plan, run
 
     plan = make_plan(tracks, entrants, infos, options.out, n_clips=options.audio, device=device)
     say = _say_nothing if options.json else _say
@@ -295,12 +307,12 @@ def _score_all(
             "renderer); those records stay, and `stemgmd bench report --latest` leaves them out"
         )
     say(
-        f"{len(tracks)} tracks ({facts['source']}, {facts['split']}, kits "
-        f"{', '.join(facts['kits'])}), {len(entrants)} systems: {plan.n_done} estimates are "
+        f"{len(tracks)} tracks ({facts['source']}; kits: {', '.join(facts['kits']) or 'none'}), "
+        f"{len(entrants)} systems: {plan.n_done} estimates are "
         f"scored already, {sum(len(task.score) for task in plan.tasks)} to do, "
         f"{plan.audio_sec / 3600:.2f} hours of audio with {options.workers} workers"
     )
-    write_facts(options.out, facts | _machine())
+    ResultsFolder(options.out).write_facts(facts | _machine())
     failures = run(plan, infos, n_workers=options.workers, show_progress=not options.json)
     for line in failures:
         print(f"stemgmd bench: failed: {line}", file=sys.stderr)
@@ -313,7 +325,7 @@ def _score_all(
 
 
 def _machine() -> dict[str, Any]:
-    """Versions, the commits that results were made with (where this is a checkout), the machine."""
+    """Versions and the machine; records carry their commits."""
     from importlib.metadata import version
 
     from benchmarks.timing import cpu_name
@@ -321,22 +333,8 @@ def _machine() -> dict[str, Any]:
     names = ("stemgmd-bench", "torch", "numpy", "scipy", "mir_eval")
     return {
         "versions": {name: version(name) for name in names},
-        "commits": [commit] if (commit := _commit()) else [],
         "machine": f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}",
     }
-
-
-def _commit() -> str | None:
-    """Of this checkout, marked if files differ from it; None where it is none, or without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    here = Path(__file__).parent
-    try:
-        result = subprocess.run(
-            command, cwd=here, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip() or None
 
 
 def _systems(options: argparse.Namespace) -> int:
@@ -363,7 +361,7 @@ def _export(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from benchmarks.excerpts import write_audio
-    from benchmarks.tracks import load
+    from benchmarks.sources import load
 
     tracks, _ = _tracks(options)
     try:

@@ -1,9 +1,11 @@
 """The leaderboard as plain numbers: what tables and the page show, computed once.
 
-A *board* is one view of the results: on unseen or on seen kits. A kit is seen if it is of the
-training side of the catalogue or if the system names it in ``kits_seen``. Only clips that every
+A *board* is one view of the results: a source's recordings, those that a system was trained on
+apart. A track is seen if its kit is of the training side of the catalogue, or if the system names
+its kit or other material in ``kits_seen``. Only clips that every
 system of the board was scored on count, so that all rows rest on the same pairs; the rest is
-counted in the notes. Systems are ranked within their group by pooled nSDR: what a system is
+counted in the notes. Systems are ranked within their group by the pooled headline: nSDR, or
+the onsets' F-measure where a source has no true stems. What a system is
 given decides the group, and bounds that see the true stems compete with nobody.
 """
 
@@ -28,13 +30,12 @@ from benchmarks.report.statistics import (
     holm,
     summarize,
 )
-from benchmarks.scores.metrics import pool
+from benchmarks.scores.metrics import decibels, pool
+from benchmarks.sources import KITS
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import STEMS
 
-View = Literal["unseen", "seen"]
 Group = Literal["blind", "score-informed", "oracle"]
-VIEWS: Final[tuple[View, ...]] = ("unseen", "seen")
 GROUPS: Final[dict[Group, str]] = {
     "blind": "Blind: the mixture alone",
     "score-informed": "Score-informed: the mixture and the onsets of its hits",
@@ -77,8 +78,17 @@ METRICS: Final = (
            "F-measure of onsets within 50 ms found in the estimate by one fixed detector, mean"),
     Metric("onset_f_true", "onset F, true stems", "", "mean", True, 3,
            "the same detector's F-measure on the true stems: its own ceiling"),
+    Metric("onset_f_mixture", "onset F, mixture", "", "mean", True, 3,
+           "the same detector's F-measure on the mixture: the line to beat"),
+    Metric("spill_db", "spill", "dB", "power", False, 1,
+           "level of the four other estimates at a stem's isolated hits relative to the mixture, "
+           "mean of powers"),
+    Metric("idle_db", "idle", "dB", "power", False, 1,
+           "level of an estimate while its stem is not played relative to the mixture, mean of "
+           "powers"),
 )  # fmt: skip
-HEADLINE: Final = METRICS[0]
+HEADLINES: Final = tuple(m for m in METRICS if m.id in ("nsdr_db", "onset_f"))
+"""A board is ranked by the first of these that its records have."""
 
 
 @dataclass(frozen=True)
@@ -133,17 +143,24 @@ class Row:
 class Board:
     """One view of the results; ``rows`` by group, then rank.
 
+    ``view`` is its id: "unseen" and "seen" of kits, else the source's board, with ", seen" where
+    systems were trained on it. ``place`` says the same in words. ``metrics``: those with values.
+    ``crosstalk``: system -> stem of the hit -> stem of the estimate -> level in dB.
     ``against``: id of the system that those of its group are compared with, None for the best.
     """
 
-    view: View
+    view: str
+    place: str
+    headline: Metric
+    metrics: tuple[Metric, ...]
     rows: tuple[Row, ...]
     kits: tuple[str, ...]
     n_clips: int
     n_performances: int
     n_pairs: Mapping[str, int]
     hours: float
-    metrics_version: str
+    versions: Mapping[str, int]
+    crosstalk: Mapping[str, Mapping[str, Mapping[str, float]]]
     notes: tuple[str, ...]
     against: str | None = None
 
@@ -168,19 +185,33 @@ def make_boards(results: Results, against: str | None = None) -> tuple[Board, ..
     there = [system.system for system in results.systems]
     if against is not None and against not in there:
         raise UserError(f"no records of {against}; there are {', '.join(there)}")
-    boards = (_board(results, view, against) for view in VIEWS)
-    return tuple(board for board in boards if board)
+    seen_by = {s.system: set(s.kits_seen) for s in results.systems}
+
+    def is_seen(r: StemRecord) -> bool:
+        return r.kit_split == "train" or not seen_by[r.system].isdisjoint((r.kit, *r.material))
+
+    views: dict[tuple[str, bool], list[StemRecord]] = defaultdict(list)
+    for record in results.records:
+        views[record.board, is_seen(record)].append(record)
+    # Kits before other sources, unseen ones before seen ones.
+    order = sorted(views, key=lambda view: (view[0] != KITS, view))
+    return tuple(_board(results, views[view], *view, against) for view in order)
 
 
-def _board(results: Results, view: View, against: str | None) -> Board | None:
-    seen = {s.system: set(s.kits_seen) for s in results.systems}
-    records = [
-        r for r in results.records
-        if (r.kit_split == "train" or r.kit in seen[r.system]) == (view == "seen")
-    ]  # fmt: skip
-    if not records:
-        return None
-    records, notes = _common(records, view)
+def _names(source: str, seen: bool) -> tuple[str, str]:
+    """Id and words of a view."""
+    if source == KITS:
+        return ("seen", "seen kits") if seen else ("unseen", "unseen kits")
+    words = f"recordings of {source}"
+    return (f"{source}, seen", f"{words}, seen in training") if seen else (source, words)
+
+
+def _board(
+    results: Results, records: list[StemRecord], source: str, seen: bool, against: str | None
+) -> Board:
+    view, place = _names(source, seen)
+    records, notes = _common(records, place)
+    headline = _headline(records)
     by_system: dict[str, list[StemRecord]] = defaultdict(list)
     for record in records:
         by_system[record.system].append(record)
@@ -188,44 +219,52 @@ def _board(results: Results, view: View, against: str | None) -> Board | None:
     rows = [
         row
         for group in GROUPS
-        for row in _ranked(group, [s for s in systems if group_of(s) == group], by_system, against)
+        for row in _ranked(
+            group, [s for s in systems if group_of(s) == group], by_system, headline, against
+        )
     ]
     one = by_system[systems[0].system]
     clips = {(r.track, r.kit): r.duration_sec for r in one}
     return Board(
         view=view,
+        place=place,
+        headline=headline,
+        metrics=tuple(m for m in METRICS if any(m.id in row.summaries for row in rows)),
         rows=tuple(rows),
-        kits=tuple(sorted({r.kit for r in one})),
+        kits=tuple(sorted({r.kit for r in one if r.kit})),
         n_clips=len(clips),
-        n_performances=len({r.track for r in one}),
+        n_performances=len({r.cluster for r in one}),
         n_pairs={s: sum(r.present for r in one if r.stem == s) for s in STEMS},
         hours=sum(clips.values()) / 3600,
-        metrics_version=records[0].metrics,
+        versions={name: v for r in records for name, v in sorted(r.metrics.items())},
+        crosstalk={s.system: _crosstalk(by_system[s.system]) for s in systems},
         notes=(*notes, *results.notes),
         against=against,
     )
 
 
-def _common(records: Sequence[StemRecord], view: View) -> tuple[list[StemRecord], list[str]]:
+def _common(records: Sequence[StemRecord], place: str) -> tuple[list[StemRecord], list[str]]:
     """The records of clips that every system has whole, and a note on the others."""
     stems: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    wanted: dict[tuple[str, str], int] = {}
     for r in records:
         stems[r.track, r.kit][r.system].add(r.stem)
+        wanted[r.track, r.kit] = r.n_stems
     systems = {r.system for r in records}
     whole = {
         clip for clip, found in stems.items()
-        if len(found) == len(systems) and all(s >= set(STEMS) for s in found.values())
+        if len(found) == len(systems) and all(len(s) == wanted[clip] for s in found.values())
     }  # fmt: skip
     if not whole:
         counts = {name: sum(name in found for found in stems.values()) for name in systems}
         few = min(sorted(counts), key=counts.__getitem__)
         raise UserError(
-            f"no clip on {view} kits was scored whole by all of {', '.join(sorted(systems))} "
+            f"no clip on {place} was scored whole by all of {', '.join(sorted(systems))} "
             f"({few} has the fewest, {counts[few]}): run what is missing, or choose with --systems"
         )
     kept = [r for r in records if (r.track, r.kit) in whole]
     if not any(r.present for r in kept):
-        raise UserError(f"no stem is present in any clip on {view} kits: nothing to rank")
+        raise UserError(f"no stem is present in any clip on {place}: nothing to rank")
     if len(whole) == len(stems):
         return kept, []
     lacking = sorted({name for found in stems.values() for name in systems - set(found)})
@@ -241,11 +280,12 @@ def _ranked(
     group: Group,
     systems: Sequence[SystemRecord],
     records: Mapping[str, Sequence[StemRecord]],
+    headline: Metric,
     against: str | None,
 ) -> list[Row]:
-    summaries = {s.system: _summaries(records[s.system]) for s in systems}
-    ranked = sorted(systems, key=lambda s: -summaries[s.system][HEADLINE.id].pooled.value)
-    scores = {s.system: scores_of(records[s.system], HEADLINE) for s in ranked}
+    summaries = {s.system: _summaries(records[s.system], headline) for s in systems}
+    ranked = sorted(systems, key=lambda s: -summaries[s.system][headline.id].pooled.value)
+    scores = {s.system: scores_of(records[s.system], headline) for s in ranked}
     base = next(
         (s.system for s in ranked if s.system == against), ranked[0].system if ranked else ""
     )
@@ -260,7 +300,7 @@ def _ranked(
             summaries=summaries[system.system],
             against=found.get(system.system),
             p_holm=p_values.get(system.system),
-            kits=_kits(records[system.system]),
+            kits=_kits(records[system.system], headline),
             boxes=_boxes(records[system.system]),
         )
         for place, system in enumerate(ranked)
@@ -275,15 +315,15 @@ def scores_of(records: Sequence[StemRecord], metric: Metric) -> list[Score]:
     chosen = [r for r in records if r.present != (metric.id == "leakage_db")]
     values = [getattr(record, metric.id) for record in chosen]
     return [
-        Score(r.track, r.kit, r.stem, math.nan if value is None else value)
+        Score(r.cluster, f"{r.track} {r.kit}", r.stem, math.nan if value is None else value)
         for r, value in zip(chosen, values, strict=True)
     ]
 
 
-def _summaries(records: Sequence[StemRecord]) -> dict[str, Summary]:
+def _summaries(records: Sequence[StemRecord], headline: Metric) -> dict[str, Summary]:
     found = {metric: scores_of(records, metric) for metric in METRICS}
-    if all(math.isnan(score.value) for score in found[HEADLINE]):
-        raise UserError(f"{records[0].system} has no {HEADLINE.label} at all: score it again")
+    if all(math.isnan(score.value) for score in found[headline]):
+        raise UserError(f"{records[0].system} has no {headline.label} at all: score it again")
     return {
         metric.id: summarize(scores, average=metric.average)
         for metric, scores in found.items()
@@ -291,11 +331,36 @@ def _summaries(records: Sequence[StemRecord]) -> dict[str, Summary]:
     }
 
 
-def _kits(records: Sequence[StemRecord]) -> dict[str, dict[str, float]]:
+def _headline(records: Sequence[StemRecord]) -> Metric:
+    """The first that any record has; UserError where none has any."""
+    for metric in HEADLINES:
+        if any(not math.isnan(score.value) for score in scores_of(records, metric)):
+            return metric
+    names = " nor ".join(metric.label for metric in HEADLINES)
+    raise UserError(f"no record has {names}: nothing to rank by")
+
+
+def _crosstalk(records: Sequence[StemRecord]) -> dict[str, dict[str, float]]:
+    """Stem of the hit -> stem of the estimate -> level in dB, mean of powers over clips."""
+    matrix: dict[str, dict[str, float]] = {}
+    for stem in STEMS:
+        found = [r.crosstalk_db for r in records if r.stem == stem and r.crosstalk_db]
+        if found:
+            matrix[stem] = {
+                to: float(decibels(np.mean([10 ** (one[to] / 10) for one in found]), 1.0))
+                for to in STEMS
+                if all(to in one for one in found)
+            }
+    return matrix
+
+
+def _kits(records: Sequence[StemRecord], headline: Metric) -> dict[str, dict[str, float]]:
+    kit_of = {(r.cluster, f"{r.track} {r.kit}"): r.kit for r in records}
     by_kit: dict[str, list[tuple[str, float]]] = defaultdict(list)
-    for score in scores_of(records, HEADLINE):
-        if not math.isnan(score.value):
-            by_kit[score.kit].append((score.stem, score.value))
+    for score in scores_of(records, headline):
+        kit = kit_of[score.performance, score.clip]
+        if kit and not math.isnan(score.value):
+            by_kit[kit].append((score.stem, score.value))
     return {kit: _means(by_kit[kit]) for kit in sorted(by_kit)}
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from benchmarks.records import AUDIO
+from benchmarks.results_folder import AUDIO
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 

@@ -5,7 +5,7 @@ const stemgmd = {
   state: { view: "", metric: "", over: "all", groups: new Set(), sort: { key: "all", down: true } },
 };
 stemgmd.state.view = stemgmd.data.boards[0].view;
-stemgmd.state.metric = stemgmd.data.metrics[0].id;
+stemgmd.state.metric = stemgmd.data.boards[0].headline;
 stemgmd.data.groups.forEach((group) => stemgmd.state.groups.add(group.id));
 
 /** An element with attributes (null: none; on*: listeners) and children, strings as text. */
@@ -40,7 +40,7 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
 
 {
   const { data, state, element, number, value } = stemgmd;
-  const headline = data.metrics[0];
+  const headline = () => data.metrics.find((metric) => metric.id === stemgmd.board().headline);
 
   const pooled = (metric, over) => (row) => value((stemgmd.estimate(row, metric, over) || [null])[0]);
   const system = (field) => (row) => stemgmd.system(row.system)[field];
@@ -68,7 +68,7 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
   }
 
   const ofMetric = (metric, over, label, show) => ({
-    key: metric === headline ? over : metric.id,
+    key: metric === headline() ? over : metric.id,
     label,
     value: pooled(metric.id, over),
     show: (row) => show(row, metric, over),
@@ -78,17 +78,18 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
   const difference = (row) => {
     const found = row.against;
     if (!found) return [row.rank === 1 ? "best" : "–"];
-    return [number(found[0], 2), element("small", {}, ` [${number(found[1], 2)}, ${number(found[2], 2)}]`)];
+    return [number(found[0], headline().digits), element("small", {}, ` [${number(found[1], headline().digits)}, ${number(found[2], headline().digits)}]`)];
   };
-  const columns = [
+  const shown = () => data.metrics.filter((metric) => stemgmd.board().metrics.includes(metric.id));
+  const columns = () => [
     { key: "rank", label: "#", value: (row) => row.rank, show: (row) => [String(row.rank)] },
     { key: "name", label: "system", kind: "name", value: system("name"), show: (row) => [system("name")(row)] },
-    ofMetric(headline, "all", "nSDR, all pairs", interval),
-    ofMetric(headline, "macro", "mean over stems", interval),
+    ofMetric(headline(), "all", `${headline().label}, all pairs`, interval),
+    ofMetric(headline(), "macro", "mean over stems", interval),
     { key: "difference", label: `Δ to ${data.against || "best"}`, value: (row) => (row.against ? value(row.against[0]) : 0), show: difference, help: `mean paired difference to ${data.against || "the best of the group"}` },
     { key: "p", label: "p", value: (row) => (row.p === null ? 2 : row.p), show: (row) => [row.p === null ? "" : row.p < 0.001 ? "< 0.001" : row.p.toFixed(3)], help: "sign-flip permutation test over performances, Holm-corrected" },
-    ...data.stems.map((stem) => ofMetric(headline, stem.id, stem.short, short)),
-    ...data.metrics.slice(1).map((metric) => ofMetric(metric, "all", metric.label, short)),
+    ...data.stems.map((stem) => ofMetric(headline(), stem.id, stem.short, short)),
+    ...shown().filter((metric) => metric !== headline()).map((metric) => ofMetric(metric, "all", metric.label, short)),
     { key: "speed", label: "× real time", value: (row) => value(system("speed")(row)), show: (row) => [stemgmd.ratio(system("speed")(row))], title: (row) => system("machine")(row) },
     { key: "parameters", label: "parameters", value: system("parameters"), show: (row) => [system("parameters")(row).toLocaleString("en")] },
     { key: "inputs", label: "given", kind: "text", value: (row) => system("inputs")(row).join(" + "), show: (row) => [system("inputs")(row).join(" + ")] },
@@ -123,7 +124,7 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
   }
 
   function line(row) {
-    const cells = columns.map((column) => {
+    const cells = columns().map((column) => {
       const attributes = { class: column.kind === "name" ? `name ${row.group}` : column.kind, title: column.title && column.title(row) };
       if (column.kind === "name") attributes.scope = "row";
       return element(column.kind === "name" ? "th" : "td", attributes, column.show(row));
@@ -132,15 +133,15 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
   }
 
   function drawBoard() {
-    const column = columns.find((candidate) => candidate.key === state.sort.key);
+    const column = columns().find((candidate) => candidate.key === state.sort.key);
     const bodies = data.groups.map((group) => {
       const rows = stemgmd.rows().filter((row) => row.group === group.id).sort(compare(column));
       if (!rows.length) return null;
-      const title = element("tr", { class: "group" }, element("th", { colspan: columns.length, scope: "rowgroup" }, element("span", {}, group.label)));
+      const title = element("tr", { class: "group" }, element("th", { colspan: columns().length, scope: "rowgroup" }, element("span", {}, group.label)));
       return element("tbody", {}, title, rows.map(line));
     });
     const table = document.getElementById("board");
-    table.replaceChildren(element("thead", {}, element("tr", {}, columns.map(header))), ...bodies.filter(Boolean));
+    table.replaceChildren(element("thead", {}, element("tr", {}, columns().map(header))), ...bodies.filter(Boolean));
     document.getElementById("board-caption").textContent = `${data.captions.board} ${stemgmd.board().data}`;
     document.getElementById("board-columns").textContent = data.captions.columns;
   }
@@ -165,12 +166,11 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
   }
 
   function drawControls() {
-    const there = (view) => data.boards.some((board) => board.view === view);
-    const views = [["unseen", "unseen"], ["seen", "seen in training"]].map(([view, label]) => radio("view", view, label, there(view) ? view === state.view : null));
+    const views = data.boards.map((board) => radio("view", board.view, board.place, board.view === state.view));
     const groups = data.groups.filter((group) => data.boards.some((board) => board.rows.some((row) => row.group === group.id)));
     const overs = [["all", "all pairs"], ["macro", "mean over stems"], ...data.stems.map((stem) => [stem.id, stem.id])];
     document.getElementById("controls").replaceChildren(
-      element("fieldset", {}, element("legend", {}, "Kits"), views),
+      element("fieldset", {}, element("legend", {}, "Data"), views),
       element("fieldset", {}, element("legend", {}, "Systems"), groups.map((group) => radio("groups", group.id, group.id, true, "checkbox"))),
       choice("metric", "Metric", data.metrics.map((metric) => [metric.id, metric.label])),
       choice("over", "over", overs),
@@ -193,8 +193,8 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
     ];
     // A link only where the address is one: the field comes from whoever made the system.
     if (/^https?:\/\//.test(info.url)) facts.push(["address", element("a", { href: info.url, rel: "noopener noreferrer" }, info.url)]);
-    const kits = row && Object.entries(row.kits).map(([kit, stems]) => [kit, ...[...data.stems.map((stem) => stem.id), "all"].map((key) => number(stems[key], 2))]);
-    const table = row && element("details", {}, element("summary", {}, `${headline.label} by kit and stem, ${state.view} kits`),
+    const kits = row && Object.entries(row.kits).map(([kit, stems]) => [kit, ...[...data.stems.map((stem) => stem.id), "all"].map((key) => number(stems[key], headline().digits))]);
+    const table = row && kits.length > 0 && element("details", {}, element("summary", {}, `${headline().label} by kit and stem, ${stemgmd.board().place}`),
       element("div", { class: "scroll" }, element("table", {}, plain(["kit", ...data.stems.map((stem) => stem.short), "all"], kits, 1))));
     return element("article", { class: "card" }, element("h3", { class: info.group }, info.name), element("p", {}, info.summary),
       element("dl", {}, facts.map(([name, text]) => [element("dt", {}, name), element("dd", {}, text)])), table || null);

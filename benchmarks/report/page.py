@@ -1,8 +1,9 @@
 """The leaderboard as one static page that opens from disk.
 
-Styles, scripts and data stand inside index.html; only clips (`benchmarks.report.clips`) lie beside
-it and are loaded when one is chosen. The data is JSON in a script element, with every character
-escaped that could end it; the page's scripts put names into the document as text only.
+Its data stand inside index.html. Styles and scripts lie in a folder of assets, which pages may
+share, and clips (`benchmarks.report.clips`) beside it; they are loaded when one is chosen. The
+data is JSON in a script element, with every character escaped that could end it; the page's
+scripts put names into the document as text only.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ GUIDE: Final = "\n".join(
         "right.",
     )
 )
+ASSETS: Final = "assets"
 _SCRIPTS: Final = ("page.js", "page_charts.js", "page_player.js")
 
 
-def make_page(results: Results, boards: Sequence[Board], clips: Sequence[Clip]) -> str:
-    """The whole of index.html."""
+def make_page(
+    results: Results, boards: Sequence[Board], clips: Sequence[Clip], assets: str = ASSETS
+) -> str:
+    """The whole of index.html. ``assets``: where it finds them, relative to itself."""
     facts = {
         "stems": [{"id": stem, "short": STEM_ABBREVIATIONS[stem]} for stem in STEMS],
         "few": tables.FEW,
@@ -52,7 +56,7 @@ def make_page(results: Results, boards: Sequence[Board], clips: Sequence[Clip]) 
         "against": boards[0].against,
         "systems": [_system(system) for system in results.systems],
         "boards": [_board(board, results) for board in boards],
-        "captions": _captions(boards[0].against),
+        "captions": _captions(boards[0]),
         "published": _published(),
         "clips": [{"name": c.name, "title": c.title, "file": clip_file(c)} for c in clips],
     }  # fmt: skip
@@ -63,11 +67,16 @@ def make_page(results: Results, boards: Sequence[Board], clips: Sequence[Clip]) 
     return Template(_part("page.html")).substitute(
         title=html.escape(TITLE),
         guide=html.escape(GUIDE),
-        css=_part("page.css"),
+        assets=html.escape(assets),
         data=embed(facts),
-        script="\n".join(map(_part, _SCRIPTS)),
+        scripts="\n".join(f'<script src="{html.escape(assets)}/{s}"></script>' for s in _SCRIPTS),
         footer=html.escape(footer),
     )
+
+
+def asset_files() -> dict[str, str]:
+    """Name -> text of the files that pages load."""
+    return {name: _part(name) + "\n" for name in ("page.css", *_SCRIPTS)}
 
 
 def clip_file(clip: Clip) -> str:
@@ -120,6 +129,10 @@ def _system(system: SystemRecord) -> dict[str, Any]:
 def _board(board: Board, results: Results) -> dict[str, Any]:
     return {
         "view": board.view,
+        "place": board.place,
+        "headline": board.headline.id,
+        "metrics": [metric.id for metric in board.metrics],
+        "crosstalk": board.crosstalk,
         "data": tables.describe_data(board, results),
         "machines": tables.describe_machines(board),
         "pairs": board.n_pairs,
@@ -150,18 +163,19 @@ def _estimate(e: Estimate) -> list[float]:
     return [e.value, e.low, e.high, e.n, e.n_performances, e.n_undefined, e.n_infinite]
 
 
-def _captions(against: str | None) -> dict[str, str]:
+def _captions(board: Board) -> dict[str, str]:
+    against, headline = board.against, board.headline
     base = f"{against}, in other groups to their best" if against else tables.BEST
     return {
-        "board": f"{METRICS[0].meaning}, dB. Columns without brackets show their intervals when "
+        "board": f"{tables.in_words(headline)}. Columns without brackets show their intervals when "
         f"pointed at. {tables.INTERVALS} {tables.TESTS.format(base=base)}",
         "columns": f"{tables.POOLING} "
-        + " ".join(f"{m.label}: {m.meaning}." for m in METRICS)
+        + " ".join(f"{m.label}: {m.meaning}." for m in board.metrics)
         + " Real time: seconds of audio separated in a second of wall clock.",
         "bars": f"Bars: {tables.BOOTSTRAP}",
         "marked": tables.MARKED,
         "speed": "Seconds of audio separated in a second of wall clock (after a warm-up, median of "
-        "five runs on one clip of 60 s) against pooled nSDR with its 95 % interval.",
+        "five runs on one clip of 60 s) against the pooled headline with its 95 % interval.",
         "boxes": "box from 25 to 75 %, line at the median, whiskers from 5 to 95 % of clips.",
     }
 

@@ -116,7 +116,7 @@
   }
 
   function drawSpeed(box) {
-    const metric = data.metrics[0];
+    const metric = data.metrics.find((each) => each.id === stemgmd.board().headline);
     const all = stemgmd.rows().map((row) => ({ row, info: stemgmd.system(row.system), found: stemgmd.estimate(row, metric.id, "all") }));
     const rows = all.filter((item) => item.info.speed !== null && item.info.speed > 0 && Number.isFinite(value(item.found[0])));
     const left_out = all.filter((item) => !rows.includes(item)).map((item) => item.info.name);

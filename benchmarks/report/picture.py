@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import offset_copy
 
-from benchmarks.report.board import GROUPS, HEADLINE, Board, Group, Row
+from benchmarks.report.board import GROUPS, Board, Group, Metric, Row
 from benchmarks.report.tables import number
 from stemgmd_build.files import whole
 from stemgmd_build.plots import COLORS
@@ -44,15 +44,16 @@ def board_figure(board: Board) -> Figure:
         board: one view of the results; its first row is drawn on top.
     """
     rows = list(reversed(board.rows))
-    low, high = _limits(rows)
+    low, high = _limits(rows, board.headline)
     figure = Figure(figsize=(9, 1.6 + 0.34 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set_xlim(low, high)
-    n_off = max(_draw_row(axes, place, row) for place, row in enumerate(rows))
+    n_off = max(_draw_row(axes, place, row, board.headline) for place, row in enumerate(rows))
     axes.set_yticks(range(len(rows)), [row.system.name for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(_GROUP_COLORS[row.group])
+        label.set_parse_math(False)  # a name may hold dollars
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.axvline(0, color="0.7", linewidth=1, zorder=0)
     axes.grid(axis="x", alpha=0.3)
@@ -61,19 +62,23 @@ def board_figure(board: Board) -> Figure:
     # Names stand left of the marks that are off the axis.
     axes.tick_params(axis="y", length=0, pad=6 + _OFF_PITCH * n_off)
     said = (
-        f"{HEADLINE.label} in dB, {board.n_clips} clips of {board.n_performances} performances on "
-        f"{board.view} kits ({', '.join(board.kits)})"
+        f"{board.headline.label}{' in ' * bool(board.headline.unit)}{board.headline.unit}, "
+        f"{board.n_clips} clips of {board.n_performances} performances, {board.place}"
+        + f" ({', '.join(board.kits)})"
+        * bool(board.kits)
     )
     figure.supxlabel(
-        textwrap.fill(said, _LABEL_CHARACTERS, break_on_hyphens=False), fontsize="medium"
+        textwrap.fill(said, _LABEL_CHARACTERS, break_on_hyphens=False),
+        fontsize="medium",
+        parse_math=False,
     )
     _add_legend(figure, {row.group for row in rows}, off=n_off > 0)
     return figure
 
 
-def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+def _limits(rows: Sequence[Row], headline: Metric) -> tuple[float, float]:
     """Where the scale begins and ends: every pooled mean is on it with its whole interval."""
-    summaries = [row.summaries[HEADLINE.id] for row in rows]
+    summaries = [row.summaries[headline.id] for row in rows]
     pooled = [x for s in summaries for x in (s.pooled.value, s.pooled.low, s.pooled.high)]
     pooled = [x for x in pooled if math.isfinite(x)]
     stems = [stem.value for s in summaries for stem in s.stems.values()]
@@ -82,9 +87,9 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
     return min(known) - margin, max(known) + margin
 
 
-def _draw_row(axes: Any, place: int, row: Row) -> int:
+def _draw_row(axes: Any, place: int, row: Row, headline: Metric) -> int:
     """Draw a system; returns how many of its stems are off the axis."""
-    summary = row.summaries[HEADLINE.id]
+    summary = row.summaries[headline.id]
     pooled, color = summary.pooled, _GROUP_COLORS[row.group]
     low = axes.get_xlim()[0]
     off = []
@@ -104,7 +109,7 @@ def _draw_row(axes: Any, place: int, row: Row) -> int:
     axes.plot([pooled.low, pooled.high], [place, place], color=color, linewidth=2.5, zorder=3)
     axes.plot(pooled.value, place, "D", color=color, markersize=7, zorder=4)
     axes.annotate(
-        number(pooled.value, 1), (pooled.value, place), (0, 6),
+        number(pooled.value, max(1, headline.digits - 1)), (pooled.value, place), (0, 6),
         textcoords="offset points", ha="center", fontsize=8, color=color,
     )  # fmt: skip
     return len(off)

@@ -7,7 +7,6 @@ nothing is left out without a note.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,17 +14,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import (
-    RECORDS,
-    RUN,
-    SYSTEMS,
-    Record,
-    StemRecord,
-    SystemRecord,
-    latest,
-    read_records,
-)
+from benchmarks.records import StemRecord, SystemRecord, latest
+from benchmarks.results_folder import RECORDS, SYSTEMS, ResultsFolder
+from benchmarks.systems import SYSTEMS as SYSTEMS_OF_OURS
 from stemgmd_build.errors import UserError
+from stemgmd_build.taxonomy import STEMS
 
 ALL_TRACKS = "*"
 CHOICE = "--latest takes what was scored last, or name the folders of one kind only"
@@ -35,7 +28,7 @@ CHOICE = "--latest takes what was scored last, or name the folders of one kind o
 class Results:
     """Records that may stand in one table.
 
-    ``systems``: one for each system with records, in the order of their first record.
+    ``systems``: one for each system with records, in the registry's order, then by name.
     ``notes``: what was left out, a sentence each. ``runs``: the run.json of each folder.
     ``tracks``: the pattern by which performances were chosen.
     """
@@ -72,14 +65,15 @@ def read_results(
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder: name one that `stemgmd bench run` wrote")
-        found = _read(folder, RECORDS, StemRecord)
+        results = ResultsFolder(folder)
+        found = results.records()
         if not found:
             raise UserError(
                 f"{folder} holds no records ({RECORDS}): `stemgmd bench run --out {folder}` first"
             )
         records += found
-        described += _read(folder, SYSTEMS, SystemRecord)
-        runs.append(_read_run(folder / RUN))
+        described += results.systems()
+        runs.append(results.facts())
     records = _keep_wanted(latest(records), wanted)
     records, _ = _filter(records, lambda r: fnmatchcase(r.track, tracks))
     if not records:
@@ -87,27 +81,16 @@ def read_results(
             f"no record is of a performance {tracks!r}; ids are <drummer>/<session>/<n>"
         )
     records, notes = _one_of_each(records, latest_only)
+    # Tables do not depend on the order in which records were made.
+    place = {name: number for number, name in enumerate(SYSTEMS_OF_OURS)}
+    records.sort(
+        key=lambda r: (place.get(r.system, len(place)), r.system, *r.key, STEMS.index(r.stem))
+    )
     systems = tuple(
         _describe(name, revision, described)
         for name, revision in dict.fromkeys((r.system, r.revision) for r in records)
     )
     return Results(tuple(folders), tuple(records), systems, tuple(notes), tuple(runs), tracks)
-
-
-def _read(folder: Path, name: str, kind: type[Record]) -> list[Record]:
-    """The compressed lines, then the plain ones: a run that goes on writes plain lines."""
-    return read_records(folder / f"{name}.gz", kind) + read_records(folder / name, kind)
-
-
-def _read_run(path: Path) -> dict[str, Any]:
-    """What was run; nothing where the file is missing."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {error}; remove it to go on without") from error
-    return found if isinstance(found, dict) else {}
 
 
 def _keep_wanted(records: list[StemRecord], wanted: Sequence[str]) -> list[StemRecord]:
@@ -121,21 +104,32 @@ def _keep_wanted(records: list[StemRecord], wanted: Sequence[str]) -> list[StemR
 def _one_of_each(
     records: list[StemRecord], latest_only: bool
 ) -> tuple[list[StemRecord], list[str]]:
-    """Records of one metric version, one rendering of a track, one revision of a system."""
+    """Records of one version of each metric, one rendering of a track, one revision of a system."""
     notes = []
     last = {record.system: record.revision for record in records}
     records, n_old = _filter(records, lambda r: r.revision == last[r.system])
     if n_old:
         notes.append(f"{n_old} records of earlier revisions of systems are left out.")
-    version = records[-1].metrics
-    kept, n_old = _filter(records, lambda r: r.metrics == version)
+    # Versions are compared metric by metric: a metric that some systems lack spoils no other.
+    newest: dict[str, int] = {}
+    for record in records:
+        for name, version in record.metrics.items():
+            newest[name] = max(version, newest.get(name, 0))
+    kept, n_old = _filter(
+        records, lambda r: all(version == newest[name] for name, version in r.metrics.items())
+    )
     if n_old:
-        versions = ", ".join(sorted({record.metrics for record in records}))
+        old = [r for r in records if any(v < newest[name] for name, v in r.metrics.items())]
+        names = sorted({n for r in old for n, v in r.metrics.items() if v < newest[n]})
+        systems = ", ".join(sorted({r.system for r in old}))
         if not latest_only:
-            raise UserError(f"records of several metric versions ({versions}): {CHOICE}")
-        notes.append(f"{n_old} records of metric versions other than {version} are left out.")
-    rendered = {(r.track, r.kit): r.data for r in kept}
-    final, n_old = _filter(kept, lambda r: r.data == rendered[r.track, r.kit])
+            raise UserError(
+                f"records of several metric versions ({', '.join(names)}; older ones of {systems}):"
+                f" run those systems again, or {CHOICE}"
+            )
+        notes.append(f"{n_old} records of earlier versions of {', '.join(names)} are left out.")
+    rendered = {(r.board, r.track, r.kit): r.data for r in kept}
+    final, n_old = _filter(kept, lambda r: r.data == rendered[r.board, r.track, r.kit])
     if n_old and not latest_only:
         raise UserError(f"{_differing(kept)}: {CHOICE}")
     if n_old:
@@ -153,7 +147,7 @@ def _differing(records: list[StemRecord]) -> str:
     """One track that was scored on several renderings, and how many there are."""
     hashes: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for record in records:
-        hashes[record.track, record.kit][record.data] = None
+        hashes[record.track, record.kit or record.board][record.data] = None
     several = {track: found for track, found in hashes.items() if len(found) > 1}
     (track, kit), found = next(iter(several.items()))
     names = ", ".join(name[:12] for name in found)

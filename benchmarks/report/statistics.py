@@ -40,7 +40,7 @@ class Score(NamedTuple):
     """One value and what it is of."""
 
     performance: str
-    kit: str
+    clip: str
     stem: str
     value: float
 

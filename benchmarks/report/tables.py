@@ -14,8 +14,6 @@ from typing import Final
 from benchmarks.records import SystemRecord
 from benchmarks.report.board import (
     GROUPS,
-    HEADLINE,
-    METRICS,
     PUBLISHED,
     PUBLISHED_CAPTION,
     Board,
@@ -73,11 +71,12 @@ def describe_data(board: Board, results: Results) -> str:
     pairs = ", ".join(f"{STEM_ABBREVIATIONS[s]} {n}" for s, n in board.n_pairs.items())
     source = describe_runs(results)
     chosen = "" if results.tracks == ALL_TRACKS else f"Performances {results.tracks} alone. "
+    kits = f" ({', '.join(board.kits)})" if board.kits else ""
     return (
-        f"{board.view.capitalize()} kits ({', '.join(board.kits)}): {board.n_clips} clips, "
+        f"{board.place.capitalize()}{kits}: {board.n_clips} clips, "
         f"{board.n_performances} performances, {board.hours:.2f} h; "
         f"{sum(board.n_pairs.values())} (clip, present stem) pairs ({pairs}). "
-        f"{source}{chosen}{describe_machines(board)}Metrics version {board.metrics_version}."
+        f"{source}{chosen}{describe_machines(board)}{describe_versions(board)}"
         + "".join(f" {note}" for note in board.notes)
     )
 
@@ -94,6 +93,18 @@ def describe_runs(results: Results) -> str:
     return f"Data: {said}. " if said else ""
 
 
+def describe_versions(board: Board) -> str:
+    """The versions of the metrics, in words."""
+    if len(set(board.versions.values())) == 1:
+        return f"All metrics are of version {next(iter(board.versions.values()))}."
+    return f"Metric versions: {', '.join(f'{name} {v}' for name, v in board.versions.items())}."
+
+
+def in_words(metric: Metric) -> str:
+    """What a metric means, with its unit."""
+    return f"{metric.meaning}, {metric.unit}" if metric.unit else metric.meaning
+
+
 def describe_machines(board: Board) -> str:
     """The machines on which the board's systems were timed."""
     machines = dict.fromkeys(filter(None, (machine(row.system) for row in board.rows)))
@@ -105,7 +116,7 @@ def _words(value: object) -> str:
 
 
 def _board_tables(board: Board, data: str) -> list[Table]:
-    place = f"on {board.view} kits"
+    place, headline = f"on {board.place}", board.headline
     tables = []
     for group in _groups(board):
         rows = [row for row in board.rows if row.group == group]
@@ -114,23 +125,29 @@ def _board_tables(board: Board, data: str) -> list[Table]:
         tests = TESTS.format(base=named[0] if named else BEST)
         tables.append(
             Table(
-                f"nSDR {place}. {label}",
-                f"{HEADLINE.meaning}, dB. {POOLING} {INTERVALS} {tests} {data}",
+                f"{headline.label} {place}. {label}",
+                f"{in_words(headline)}. {POOLING} {INTERVALS} {tests} {data}",
                 ("#", "system", "all", "macro", *STEM_ABBREVIATIONS.values(), "Δ", "p"),
-                tuple(_headline(row) for row in rows),
+                tuple(_headline(row, headline) for row in rows),
                 n_text=2,
             )
         )
+    further = [metric for metric in board.metrics if metric != headline]
     tables.append(
         Table(
             f"Further metrics {place}",
-            f"Over all pairs. {'; '.join(f'{m.label}: {m.meaning}' for m in METRICS[1:])}. {data}",
-            ("system", "given", *(m.label for m in METRICS[1:])),
-            tuple(_further(row) for row in board.rows),
+            f"Over all pairs. {'; '.join(f'{m.label}: {m.meaning}' for m in further)}. {data}",
+            ("system", "given", *(m.label for m in further)),
+            tuple(_further(row, further) for row in board.rows),
             n_text=2,
         )
     )
-    tables += [_kit_table(row, place, data) for row in board.rows]
+    tables += [
+        _crosstalk_table(row, board, data)
+        for row in board.rows
+        if board.crosstalk[row.system.system]
+    ]
+    tables += [_kit_table(row, board, data) for row in board.rows if row.kits]
     return tables
 
 
@@ -138,39 +155,54 @@ def _groups(board: Board) -> list[Group]:
     return list(dict.fromkeys(row.group for row in board.rows))
 
 
-def _headline(row: Row) -> tuple[str, ...]:
-    summary = row.summaries[HEADLINE.id]
+def _headline(row: Row, headline: Metric) -> tuple[str, ...]:
+    summary = row.summaries[headline.id]
     stems = [summary.stems.get(stem) for stem in STEMS]
     against = row.against
     return (
         str(row.rank),
         row.system.name,
-        estimate_text(summary.pooled, HEADLINE),
-        estimate_text(summary.macro, HEADLINE),
-        *(estimate_text(stem, HEADLINE) for stem in stems),
+        estimate_text(summary.pooled, headline),
+        estimate_text(summary.macro, headline),
+        *(estimate_text(stem, headline) for stem in stems),
         "" if against is None
-        else f"{number(against.difference, 2)} [{number(against.low, 2)}, "
-             f"{number(against.high, 2)}]",
+        else f"{number(against.difference, headline.digits)} "
+             f"[{number(against.low, headline.digits)}, {number(against.high, headline.digits)}]",
         "" if row.p_holm is None else p_text(row.p_holm),
     )  # fmt: skip
 
 
-def _further(row: Row) -> tuple[str, ...]:
+def _further(row: Row, metrics: Sequence[Metric]) -> tuple[str, ...]:
     cells = []
-    for metric in METRICS[1:]:
+    for metric in metrics:
         summary = row.summaries.get(metric.id)
         cells.append(estimate_text(summary.pooled if summary else None, metric))
     return (row.system.name, " + ".join(row.system.inputs), *cells)
 
 
-def _kit_table(row: Row, place: str, data: str) -> Table:
+def _crosstalk_table(row: Row, board: Board, data: str) -> Table:
+    matrix = board.crosstalk[row.system.system]
     return Table(
-        f"Kit by stem {place}: {row.system.name}",
-        f"{HEADLINE.meaning}, dB; {row.system.name} is given {' + '.join(row.system.inputs)}. "
+        f"Cross-talk on {board.place}: {row.system.name}",
+        "Level of each estimate (columns) at hits of a stem (rows) that are alone within 100 ms, "
+        f"dB relative to the mixture there, mean of powers over clips. {data}",
+        ("hits of", *STEM_ABBREVIATIONS.values()),
+        tuple(
+            (stem, *(number(levels.get(to, math.nan), 1) for to in STEMS))
+            for stem, levels in matrix.items()
+        ),
+    )
+
+
+def _kit_table(row: Row, board: Board, data: str) -> Table:
+    headline = board.headline
+    return Table(
+        f"Kit by stem on {board.place}: {row.system.name}",
+        f"{in_words(headline)}; {row.system.name} is given {' + '.join(row.system.inputs)}. "
         f"{POOLING} {data}",
         ("kit", *STEM_ABBREVIATIONS.values(), "all"),
         tuple(
-            (kit, *(number(values.get(key, math.nan), 2) for key in (*STEMS, "all")))
+            (kit, *(number(values.get(key, math.nan), headline.digits) for key in (*STEMS, "all")))
             for kit, values in row.kits.items()
         ),
     )

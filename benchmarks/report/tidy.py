@@ -1,78 +1,72 @@
 """The leaderboard's numbers as CSV, one value a row, with every digit.
 
--inf is written so, a value that is not defined is empty.
+-inf is written so, a value that is not defined is empty. Text that a spreadsheet would take for a
+formula gets an apostrophe before it.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
-from benchmarks.report.board import HEADLINE, METRICS, Board, Row
+import pandas as pd
 
-FIELDS: Final = ("view", "group", "rank", "system", "revision", "metric", "average", "kit", "stem",
-                 "value", "low", "high", "n_pairs", "n_performances", "n_undefined", "n_infinite",
-                 "metrics_version")  # fmt: skip
+from benchmarks.records import METRIC_OF_FIELD
+from benchmarks.report.board import Board, Row
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def averages_csv(boards: Sequence[Board]) -> str:
     """Every average with its interval; ``stem`` is "all" and "macro" for the two poolings."""
-    rows = [record for board in boards for row in board.rows for record in _csv_rows(board, row)]
-    return _csv(FIELDS, rows)
+    return _csv([line for board in boards for row in board.rows for line in _averages(board, row)])
 
 
-def _csv_rows(board: Board, row: Row) -> list[dict[str, object]]:
+def _averages(board: Board, row: Row) -> Iterator[dict[str, Any]]:
     same = {"view": board.view, "group": row.group, "rank": row.rank, "system": row.system.system,
-            "revision": row.system.revision, "metrics_version": board.metrics_version}  # fmt: skip
-    rows: list[dict[str, object]] = []
-    for metric in METRICS:
+            "revision": row.system.revision}  # fmt: skip
+    for metric in board.metrics:
         summary = row.summaries.get(metric.id)
-        if not summary:
-            continue
-        found = {"all": summary.pooled, "macro": summary.macro, **summary.stems}
-        what = {**same, "metric": metric.id, "average": metric.average, "kit": "all"}
+        found = {"all": summary.pooled, "macro": summary.macro, **summary.stems} if summary else {}
         for stem, e in found.items():
-            counts = {"n_pairs": e.n, "n_performances": e.n_performances,
-                      "n_undefined": e.n_undefined, "n_infinite": e.n_infinite}  # fmt: skip
-            values = {"value": e.value, "low": e.low, "high": e.high}
-            rows.append({**what, "stem": stem, **values, **counts})
+            yield {
+                **same, "metric": metric.id, "average": metric.average, "kit": "all", "stem": stem,
+                "value": e.value, "low": e.low, "high": e.high, "n_pairs": e.n,
+                "n_performances": e.n_performances, "n_undefined": e.n_undefined,
+                "n_infinite": e.n_infinite,
+                "metrics_version": board.versions.get(METRIC_OF_FIELD[metric.id]),
+            }  # fmt: skip
+    headline = board.headline
     for kit, stems in row.kits.items():
-        what = {**same, "metric": HEADLINE.id, "average": HEADLINE.average, "kit": kit}
-        rows += [{**what, "stem": stem, "value": value} for stem, value in stems.items()]
-    return rows
-
-
-COMPARISON_FIELDS: Final = ("view", "group", "system", "against", "metric", "difference", "low",
-                            "high", "p", "p_holm", "n_pairs", "n_performances",
-                            "n_left_out")  # fmt: skip
+        for stem, value in stems.items():
+            yield {**same, "metric": headline.id, "average": headline.average, "kit": kit,
+                   "stem": stem, "value": value,
+                   "metrics_version": board.versions.get(METRIC_OF_FIELD[headline.id])}  # fmt: skip
 
 
 def comparisons_csv(boards: Sequence[Board]) -> str:
     """Each system against the one that its group is compared with."""
-    rows: list[dict[str, object]] = []
+    rows = []
     for board in boards:
         base = {row.group: row.system.system for row in board.rows if row.against is None}
-        for row in board.rows:
-            if not (c := row.against):
-                continue
-            rows.append(
-                {"view": board.view, "group": row.group, "system": row.system.system,
-                 "against": base[row.group], "metric": HEADLINE.id, "difference": c.difference,
-                 "low": c.low, "high": c.high, "p": c.p, "p_holm": row.p_holm, "n_pairs": c.n,
-                 "n_performances": c.n_performances, "n_left_out": c.n_left_out}
-            )  # fmt: skip
-    return _csv(COMPARISON_FIELDS, rows)
+        rows += [
+            {"view": board.view, "group": row.group, "system": row.system.system,
+             "against": base[row.group], "metric": board.headline.id, "difference": c.difference,
+             "low": c.low, "high": c.high, "p": c.p, "p_holm": row.p_holm, "n_pairs": c.n,
+             "n_performances": c.n_performances, "n_left_out": c.n_left_out}
+            for row in board.rows if (c := row.against)
+        ]  # fmt: skip
+    return _csv(rows)
 
 
-def _csv(fields: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-        )
-    return text.getvalue()
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as CSV; counts stay whole numbers where some are missing."""
+    frame = pd.DataFrame([{k: harmless(v) for k, v in row.items()} for row in rows])
+    counts = [name for name in frame if str(name).startswith(("n_", "metrics_"))]
+    text: str = frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False)
+    return text
+
+
+def harmless(value: Any) -> Any:
+    """Text that a spreadsheet does not take for a formula; anything else as it is."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

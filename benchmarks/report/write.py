@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +12,10 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from benchmarks.report import clips
-from benchmarks.report.board import HEADLINE, Board, make_boards
+from benchmarks.report.board import Board, Row, make_boards
 from benchmarks.report.clips import clip_script, find_clips, merge_clips
 from benchmarks.report.markup import to_latex, to_markdown
-from benchmarks.report.page import TITLE, clip_file, make_page
+from benchmarks.report.page import ASSETS, TITLE, asset_files, clip_file, make_page
 from benchmarks.report.picture import draw_board
 from benchmarks.report.results import ALL_TRACKS, Results, read_results
 from benchmarks.report.tables import make_tables, number
@@ -73,7 +74,7 @@ def main(options: argparse.Namespace) -> int:
     for note in results.notes:
         print(f"note: {note}")
     for board in boards:
-        print(f"pooled nSDR, dB, on {board.view} kits ({board.n_clips} clips):")
+        print(f"pooled {board.headline.label} on {board.place} ({board.n_clips} clips):")
         print("\n".join(_lines(board)))
     print(f"open {out / PAGE}; tables: {out / 'leaderboard.md'}; picture: {out / PICTURE}")
     return 0
@@ -101,7 +102,10 @@ def write_report(
         draw_board(boards[0], out / PICTURE)
         for clip in tqdm(found, desc="clips", unit="clip", disable=not found, leave=False):
             write_whole(out / clip_file(clip), clip_script(clip, ids))
-        write_whole(out / PAGE, make_page(results, boards, found))
+        assets = _assets(out)
+        for name, text in asset_files().items():
+            write_whole(out / assets / name, text)
+        write_whole(out / PAGE, make_page(results, boards, found, assets))
         _remove_old_clips(out, {out / clip_file(clip) for clip in found})
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
@@ -109,7 +113,7 @@ def write_report(
 
 
 def headline(boards: Sequence[Board], out: Path) -> dict[str, Any]:
-    """What the command says, for programs; values that JSON cannot hold do not occur in nSDR."""
+    """What the command says, for programs."""
     return {
         "page": str(out / PAGE),
         "boards": {
@@ -122,8 +126,8 @@ def headline(boards: Sequence[Board], out: Path) -> dict[str, Any]:
                         "system": row.system.system,
                         "group": row.group,
                         "rank": row.rank,
-                        "pooled_nsdr_db": row.summaries[HEADLINE.id].pooled.value,
-                        "macro_nsdr_db": row.summaries[HEADLINE.id].macro.value,
+                        f"pooled_{board.headline.id}": _plain(row, board, "pooled"),
+                        f"macro_{board.headline.id}": _plain(row, board, "macro"),
                         "p_holm": row.p_holm,
                     }
                     for row in board.rows
@@ -134,13 +138,26 @@ def headline(boards: Sequence[Board], out: Path) -> dict[str, Any]:
     }
 
 
+def _plain(row: Row, board: Board, pooling: str) -> float | None:
+    """An average as JSON can hold it: None for an infinity."""
+    value = getattr(row.summaries[board.headline.id], pooling).value
+    return value if math.isfinite(value) else None
+
+
 def _lines(board: Board) -> Iterator[str]:
     width = max(len(row.system.system) for row in board.rows)
     for row in board.rows:
-        pooled = row.summaries[HEADLINE.id].pooled
-        value, low, high = (number(x, 2) for x in (pooled.value, pooled.low, pooled.high))
+        pooled = row.summaries[board.headline.id].pooled
+        value, low, high = (
+            number(x, board.headline.digits) for x in (pooled.value, pooled.low, pooled.high)
+        )
         name = f"{row.group:<14} {row.rank:>2}  {row.system.system:<{width}}"
         yield f"  {name}  {value:>6}  [{low}, {high}]"
+
+
+def _assets(out: Path) -> str:
+    """Where the page's styles and scripts lie: beside it, or with those of a page above it."""
+    return f"../{ASSETS}" if (out.parent / ASSETS / "page.js").is_file() else ASSETS
 
 
 def _remove_old_clips(out: Path, kept: set[Path]) -> None:

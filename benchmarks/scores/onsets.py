@@ -34,7 +34,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from benchmarks.scores.metrics import Floats, as_audio_pair
+from benchmarks.scores.metrics import Floats, as_audio, as_audio_pair
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 WINDOW_SEC: Final = 0.05
@@ -113,9 +113,28 @@ def score_onsets(
             f"hits from {hits[0]:.3f} to {hits[-1]:.3f} s, in a signal of {duration_sec:.3f} s"
         )
     return OnsetFidelity(
-        estimate=_score(hits, detect_onsets(guess, full_scale=peak)),
-        true_stem=true_stem or _score(hits, detect_onsets(true, full_scale=peak)),
+        estimate=compare_onsets(hits, detect_onsets(guess, full_scale=peak)),
+        true_stem=true_stem or compare_onsets(hits, detect_onsets(true, full_scale=peak)),
     )
+
+
+def score_annotated(
+    *, audio: ArrayLike, onsets_sec: Iterable[float], full_scale: float
+) -> OnsetScore:
+    """Look for annotated hits in any signal, where there is no true stem to compare with.
+
+    Ours: the detector above on the estimate, scaled by the peak of the *mixture*. On the mixture
+    itself the same call gives the line that a separator has to beat.
+
+    Args:
+        audio: (channels, samples).
+        onsets_sec: the annotated hits, in any order, at least one.
+        full_scale: the mixture's peak.
+    """
+    hits = merge_hits(onsets_sec)
+    if not hits.size or full_scale <= 0:
+        raise ValueError("no hit or a silent mixture: no onset to look for")
+    return compare_onsets(hits, detect_onsets(as_audio(audio, name="audio"), full_scale=full_scale))
 
 
 def detect_onsets(signal: Floats, *, full_scale: float) -> Floats:
@@ -174,7 +193,8 @@ def _band_energies(frames: Floats) -> Floats:
     return np.asarray(np.add.reduceat(power, edges, axis=1))
 
 
-def _score(hits: Floats, detected: Floats) -> OnsetScore:
+def compare_onsets(hits: Floats, detected: Floats) -> OnsetScore:
+    """mir_eval's F-measure, precision and recall of detected onsets."""
     import mir_eval  # with it comes all of scipy.stats, a second that only scoring needs
 
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ example.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, cast
@@ -82,6 +82,8 @@ class Track:
         kit, kit_split: id and side ("train", "test") of the drum kit, where there is one.
         material: further names under which a system may have been trained on this track, such as
             the kit's family or the data set (compare ``SystemInfo.kits_seen``).
+        gives: what a system can be given of it, of ``baselines.system.Input``. "references" needs
+            all true stems, "score" an annotation by pieces.
     """
 
     source: str
@@ -96,6 +98,7 @@ class Track:
     kit: str = ""
     kit_split: str = ""
     material: tuple[str, ...] = ()
+    gives: frozenset[str] = frozenset({"mixture", "score", "references"})
 
 
 @dataclass(frozen=True)
@@ -167,11 +170,3 @@ def load(track: Track) -> LoadedTrack:
 def onsets(track: Track) -> Onsets:
     """What the annotation says, without reading audio."""
     return source(track.source).onsets(track)
-
-
-def limited(tracks: Sequence[Track], limit: int | None) -> list[Track]:
-    """The tracks of the first ``limit`` recordings, each with all of its kits."""
-    if limit is None:
-        return list(tracks)
-    first = set(list(dict.fromkeys(track.id for track in tracks))[:limit])
-    return [track for track in tracks if track.id in first]

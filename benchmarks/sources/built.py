@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.sources import KITS, LoadedTrack, Onsets, Selection, Track, limited
+from benchmarks.sources import KITS, LoadedTrack, Onsets, Selection, Track
 from benchmarks.sources.performances import (
     INFO,
     clip_name,
@@ -23,9 +23,10 @@ from benchmarks.sources.performances import (
 from stemgmd_build.audio import FULL_SCALE, read_pcm
 from stemgmd_build.building import manifest
 from stemgmd_build.building.manifest import FileRecord
+from stemgmd_build.dataset.select import choose_rows
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances.collection import EVAL_SESSION, SPLIT_CHOICES, read_score
+from stemgmd_build.performances.collection import EVAL_SESSION, read_score
 from stemgmd_build.rendering.render import RENDERER_VERSION
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
 
@@ -48,12 +49,9 @@ def tracks(selection: Selection) -> list[Track]:
     """As :class:`benchmarks.sources.Source`: by default the paper's clips on the held-out kits."""
     if selection.data is None:
         raise UserError("--source built needs --data, the folder that `stemgmd build` wrote")
-    split = selection.split or DEFAULT_SPLIT
-    for name in sorted(set(split) - set(SPLIT_CHOICES)):
-        raise UserError(f"no split {name!r}: give one of {', '.join(SPLIT_CHOICES)}")
     return built_tracks(
         selection.data,
-        split=split,
+        split=selection.split or DEFAULT_SPLIT,
         kits=selection.kits or DEFAULT_KITS,
         limit=selection.limit,
     )
@@ -64,8 +62,8 @@ def built_tracks(
 ) -> list[Track]:
     """Tracks of a dataset that `stemgmd build` wrote, kit by kit.
 
-    ``kits`` are ids, or "train" and "test"; None for all. Raises UserError where the folder is
-    no dataset or holds none of what is asked for.
+    ``split`` and ``kits`` as in :mod:`stemgmd_build.dataset.select`; ``kits`` None means all.
+    Raises UserError where the folder is no dataset or holds none of what is asked for.
     """
     settings, files = manifest.read_settings(root), manifest.read_manifest(root)
     if settings.get("renderer") != RENDERER_VERSION:
@@ -74,27 +72,10 @@ def built_tracks(
             "build it again"
         )
     rows = manifest.read_metadata(root)
-    held = {row["kit"] for row in rows}
-    wanted = (
-        None
-        if kits is None
-        else {k for k in held if k in kits}
-        | {row["kit"] for row in rows if row["kit_split"] in kits}
-    )
-    unknown = sorted(set(kits or ()) - held - {"train", "test", "all", "default"})
-    if unknown:
-        raise UserError(f"{root} holds no kit {unknown[0]}; it holds {', '.join(sorted(held))}")
-    if kits is not None and {"all", "default"} & set(kits):
-        wanted = held
-    chosen = [
-        _track(root, settings, files, row)
-        for row in rows
-        if (wanted is None or row["kit"] in wanted)
-        and {"all", row["split"], row["session"]} & set(split)
-    ]
+    chosen = choose_rows(root, rows, split, kits, limit)
     if not chosen:
         raise UserError(f"{root} holds no track of split {', '.join(split)} and these kits")
-    return limited(chosen, limit)
+    return [_track(root, settings, files, row) for row in chosen]
 
 
 def onsets(track: Track) -> Onsets:

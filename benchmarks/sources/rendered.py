@@ -25,13 +25,13 @@ from benchmarks.sources.performances import (
 )
 from stemgmd_build.audio import FULL_SCALE, ClippingError
 from stemgmd_build.building.tracks import RenderSettings, exact_sum, pcm_blocks
+from stemgmd_build.dataset.select import choose_kits, choose_performances
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.catalogue import select_kits, with_gain
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import EVAL_SESSION, Collection, read_score
 from stemgmd_build.performances.gmd import find_collection
 from stemgmd_build.rendering.bank import Bank, load_bank, require_at_hand
-from stemgmd_build.rendering.gain import kit_gain
+from stemgmd_build.rendering.gain import tuned
 from stemgmd_build.rendering.render import schedule, strikes_of
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, STEMS
 
@@ -71,15 +71,15 @@ def rendered_tracks(
 
     Raises UserError where a kit is missing or nothing is chosen.
     """
-    chosen = select_kits(kits)
+    chosen = choose_kits(kits)
     require_at_hand(chosen)
-    performances = collection.select(split, limit)
+    performances = choose_performances(collection, split, limit)
     if not performances or not chosen:
         raise UserError(f"{collection.root} holds no performance of split {', '.join(split)}")
     midi_sha256 = {p.id: hash_midi(collection.midi_path(p)) for p in performances}
     settings = RenderSettings()
     found = []
-    for kit in (with_gain(kit, round(kit_gain(kit, collection), 6)) for kit in chosen):
+    for kit in (tuned(kit, collection) for kit in chosen):
         digest = load_bank(kit).digest
         found += [
             Track(

@@ -18,7 +18,7 @@ import soundfile
 from small_builds import KIT, command, error_line, shortest, stemgmd, stemgmd_here, write_collection
 from waiting import wait_until
 
-from benchmarks.records import StemRecord, read_records
+from benchmarks.results_folder import ResultsFolder
 from stemgmd_build.performances.collection import Collection
 
 SYSTEM = """
@@ -60,7 +60,7 @@ def run_one(few: Collection) -> list[object]:
 
 
 def systems_of(out: Path) -> set[str]:
-    return {r.system for r in read_records(out / "records.jsonl", StemRecord)}
+    return {r.system for r in ResultsFolder(out).records()}
 
 
 def test_a_system_that_lacks_a_file_fails_alone(

@@ -12,7 +12,8 @@ from small_builds import KIT, shortest, write_collection
 
 from baselines.system import SystemInfo
 from benchmarks.estimates import LAYOUTS, EstimateFolder, parse_map
-from benchmarks.tracks import Track, load, rendered_tracks
+from benchmarks.sources import Track, load
+from benchmarks.sources.rendered import rendered_tracks
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import STEMS
@@ -43,7 +44,7 @@ def write(
     references = load(track).references
     folder = folder_of(root, names)
     for stem, audio in zip(STEMS, references, strict=True):
-        path = root / (folder._place(layout, track, dict(folder.names)[stem]) + ending)
+        path = root / (folder._place(layout, track, dict(folder.names)[stem][0]) + ending)
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, audio.T, 44100, subtype="PCM_16")
     return references

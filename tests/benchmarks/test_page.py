@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
+from msgspec.structs import replace as changed
 from PIL import Image
 from small_results import SHAPES, records, systems, write_clip, write_results
 
-from benchmarks.records import AUDIO, SYSTEMS, to_line
+from benchmarks.records import to_line
 from benchmarks.report import write as report
 from benchmarks.report.clips import (
     MAX_BYTES,
@@ -32,6 +33,7 @@ from benchmarks.report.clips import (
     spectrogram_db,
 )
 from benchmarks.report.page import embed
+from benchmarks.results_folder import AUDIO, SYSTEMS
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
@@ -51,7 +53,7 @@ def run(*arguments: str) -> int:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten systems, one of which bears a hostile name, on seen and unseen kits, and two clips."""
     folder = write_results(tmp_path_factory.mktemp("results"), records(10, BOTH))
-    lines = [replace(s, name=HOSTILE) if s.system == "sab-nmf" else s for s in systems()]
+    lines = [changed(s, name=HOSTILE) if s.system == "sab-nmf" else s for s in systems()]
     (folder / SYSTEMS).write_text("".join(map(to_line, lines)), "utf-8")
     write_clip(folder, "one", seconds=3.0)
     write_clip(folder, "two", seconds=2.0)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from benchmarks.tracks import rendered_tracks
 
 from benchmarks.run import described
 from benchmarks.systems import SYSTEMS, load
-from benchmarks.tracks import rendered_tracks
 from stemgmd_build.performances.collection import read_collection
 from stemgmd_build.taxonomy import STEMS
 

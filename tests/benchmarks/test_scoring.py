@@ -14,7 +14,8 @@ from benchmarks.scores.bsseval import bss_eval
 from benchmarks.scores.metrics import leakage_db, nsdr_db, nsdr_mdx_db, si_sdr_db
 from benchmarks.scores.onsets import score_onsets
 from benchmarks.scoring import ReadyTrack, inputs_for, score_estimate
-from benchmarks.tracks import load, rendered_tracks
+from benchmarks.sources import load
+from benchmarks.sources.rendered import rendered_tracks
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.taxonomy import STEMS
@@ -25,7 +26,7 @@ def ready(builtin_collection: Collection, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("few") / "groove"
     few = write_collection(folder, builtin_collection, shortest(builtin_collection, 8))
     tracks = rendered_tracks(few, split=["all"], kits=[KIT])
-    chosen = next(t for t in tracks if not all(load(t).present()))
+    chosen = next(t for t in tracks if not all(load(t).references.any(axis=(1, 2))))
     return ReadyTrack.of(chosen, load(chosen))
 
 
@@ -37,15 +38,15 @@ def estimate(ready: ReadyTrack) -> np.ndarray:
 
 def test_scores_are_those_of_the_metrics(ready: ReadyTrack, estimate: np.ndarray) -> None:
     records = score_estimate(ready, estimate, system="x", revision="2")
-    reference, present = ready.loaded.references, ready.loaded.present()
+    reference, present = ready.loaded.references, [ready.loaded.present(s) for s in STEMS]
     bss = bss_eval(reference=reference, estimate=estimate)
     assert [r.stem for r in records] == list(STEMS)
     assert [r.present for r in records] == present
     assert {r.key for r in records} == {
-        ("x", "2", ready.track.performance, ready.track.kit, ready.track.data, "1")
+        ("kits", "x", "2", ready.track.id, ready.track.kit, ready.track.data)
     }
     for i, record in enumerate(records):
-        assert record.n_hits == len(ready.loaded.onsets_of(record.stem))
+        assert record.n_hits == len(ready.loaded.onsets[record.stem])
         if not present[i]:
             leak = leakage_db(estimate=estimate[i], mixture=ready.loaded.mixture)
             assert record.leakage_db == pytest.approx(float(leak))
@@ -57,14 +58,14 @@ def test_scores_are_those_of_the_metrics(ready: ReadyTrack, estimate: np.ndarray
         assert record.si_sdr_db == pytest.approx(float(si_sdr_db(**pair)))
         assert record.sdr_db == pytest.approx(bss[i].sdr_db)
         assert record.n_frames == bss[i].n_frames
-        heard = score_onsets(**pair, onsets_sec=ready.loaded.onsets_of(record.stem))
+        heard = score_onsets(**pair, onsets_sec=ready.loaded.onsets[record.stem])
         assert record.onset_f == heard.estimate.f_measure
         assert record.onset_f_true == heard.true_stem.f_measure
         assert record.leakage_db is None
 
 
 def test_the_true_stems_score_without_limit_and_silence_scores_zero(ready: ReadyTrack) -> None:
-    present = ready.loaded.present()
+    present = [ready.loaded.present(stem) for stem in STEMS]
     perfect = score_estimate(ready, ready.loaded.references, system="x", revision="1")
     silent = score_estimate(ready, np.zeros_like(ready.loaded.references), system="x", revision="1")
     for i, is_present in enumerate(present):
@@ -121,8 +122,9 @@ def test_a_system_sees_what_it_declares_and_cannot_change_the_track(
 
 
 def test_a_track_without_a_hit_is_refused(ready: ReadyTrack) -> None:
-    nothing = replace(ready.loaded, score={}, references=np.zeros((5, 2, 100), np.float32))
-    with pytest.raises(UserError, match="no stem is present"):
+    silent = np.zeros((5, 2, 100), np.float32)
+    nothing = replace(ready.loaded, onsets={}, references=silent, mixture=silent[0])
+    with pytest.raises(UserError, match="the mixture is silent"):
         ReadyTrack.of(ready.track, nothing)
 
 
@@ -131,6 +133,6 @@ def test_a_performance_without_a_hit_cannot_be_loaded(ready: ReadyTrack, tmp_pat
 
     path = tmp_path / "silent.mid"
     mido.MidiFile(type=0, tracks=[mido.MidiTrack([mido.MetaMessage("end_of_track")])]).save(path)
-    source = replace(ready.track.source, midi=path)  # type: ignore[arg-type]
+    place = replace(ready.track.place, midi=path)  # type: ignore[type-var]
     with pytest.raises(UserError, match=r"silent\.mid"):
-        load(replace(ready.track, source=source))
+        load(replace(ready.track, place=place))

@@ -44,7 +44,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
 
 def test_resampling_single_records_would_be_too_sure_of_itself() -> None:
     data = clustered(np.random.default_rng(2), 30, 4)
-    alone = [s._replace(performance=f"{s.performance}-{s.kit}") for s in data]
+    alone = [s._replace(performance=f"{s.performance}-{s.clip}") for s in data]
     by_performance, by_record = summarize(data).pooled, summarize(alone).pooled
     assert by_performance.high - by_performance.low > 1.7 * (by_record.high - by_record.low)
 

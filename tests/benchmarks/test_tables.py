@@ -13,17 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.lines import Line2D
+from msgspec.structs import replace as changed
 from PIL import Image
 from small_results import KITS, SHAPES, records, systems, write_results
 
-from benchmarks.records import RECORDS, SYSTEMS, to_line
-from benchmarks.report.board import HEADLINE, METRICS, Board, group_of, make_boards
+from benchmarks.records import to_line
+from benchmarks.report.board import METRICS, Board, group_of, make_boards
 from benchmarks.report.markup import latex, markdown, to_latex, to_markdown
 from benchmarks.report.picture import board_figure, draw_board
 from benchmarks.report.results import Results, read_results
 from benchmarks.report.statistics import Estimate
 from benchmarks.report.tables import Table, describe_data, make_tables, number, published_table
 from benchmarks.report.tidy import averages_csv, comparisons_csv
+from benchmarks.results_folder import RECORDS, SYSTEMS
 from benchmarks.scores.metrics import pool
 from stemgmd_build.errors import UserError
 from stemgmd_build.plots import COLORS
@@ -111,7 +113,7 @@ def test_seen_kits_and_unseen_kits_stand_apart(boards: tuple[Board, ...]) -> Non
 
 def test_a_kit_that_a_system_has_seen_is_seen_whatever_its_split(tmp_path: Path) -> None:
     folder = write_results(tmp_path, (r for r in records(4) if r.system == "nmfd"))
-    line = replace(next(s for s in systems() if s.system == "nmfd"), kits_seen=("colombo",))
+    line = changed(next(s for s in systems() if s.system == "nmfd"), kits_seen=("colombo",))
     (folder / SYSTEMS).write_text(to_line(line))
     unseen, seen = make_boards(read_results([folder]))
     assert set(unseen.kits) == set(KITS) - {"colombo"}
@@ -123,7 +125,7 @@ def test_groups_are_ranked_apart_and_bounds_are_no_competitors(boards: tuple[Boa
         for group in ("blind", "score-informed", "oracle"):
             rows = [row for row in board.rows if row.group == group]
             assert [row.rank for row in rows] == list(range(1, len(rows) + 1))
-            heights = [row.summaries[HEADLINE.id].pooled.value for row in rows]
+            heights = [row.summaries["nsdr_db"].pooled.value for row in rows]
             assert heights == sorted(heights, reverse=True)
             assert all(group_of(row.system) == group for row in rows)
 
@@ -168,7 +170,7 @@ def test_clips_that_not_all_were_scored_on_are_left_out_and_counted(tmp_path: Pa
     assert "Only the 12 clips" in describe_data(board, results)
     assert "12 more (missing from nmfd)" in describe_data(board, results)
     for row in board.rows:
-        assert row.summaries[HEADLINE.id].pooled.n == sum(board.n_pairs.values())
+        assert row.summaries["nsdr_db"].pooled.n == sum(board.n_pairs.values())
 
 
 def test_nothing_in_common_is_one_line(tmp_path: Path) -> None:
@@ -179,7 +181,7 @@ def test_nothing_in_common_is_one_line(tmp_path: Path) -> None:
 
 def test_unlike_records_are_refused_and_latest_chooses(tmp_path: Path) -> None:
     folder = write_results(tmp_path, records(2))
-    old = [replace(r, metrics="0") for r in records(2)]
+    old = [changed(r, metrics={**r.metrics, "nsdr": 0}) for r in records(2)]
     new = (folder / RECORDS).read_text()
     (folder / RECORDS).write_text("".join(map(to_line, old)) + new)
     with pytest.raises(UserError, match=r"several metric versions \(0, 1\).*--latest"):
@@ -187,7 +189,7 @@ def test_unlike_records_are_refused_and_latest_chooses(tmp_path: Path) -> None:
     chosen = read_results([folder], latest_only=True)
     assert {r.metrics for r in chosen.records} == {"1"}
     assert f"{len(old)} records of metric versions other than 1 are left out." in chosen.notes
-    other = [replace(r, data="other") for r in records(2) if r.track.endswith("/1")]
+    other = [changed(r, data="other") for r in records(2) if r.track.endswith("/1")]
     (folder / RECORDS).write_text(new + "".join(map(to_line, other)))
     with pytest.raises(UserError, match=r"4 tracks were scored on several renderings.*--latest"):
         read_results([folder])
@@ -197,7 +199,7 @@ def test_unlike_records_are_refused_and_latest_chooses(tmp_path: Path) -> None:
 
 def test_earlier_revisions_are_left_out_with_a_note(tmp_path: Path) -> None:
     folder = write_results(tmp_path, records(2))
-    old = "".join(to_line(replace(r, revision="0")) for r in records(2) if r.system == "nmfd")
+    old = "".join(to_line(changed(r, revision="0")) for r in records(2) if r.system == "nmfd")
     (folder / RECORDS).write_text(old + (folder / RECORDS).read_text())
     results = read_results([folder])
     assert {s.revision for s in results.systems} == {"1"}
@@ -313,7 +315,7 @@ def test_numbers_read_well() -> None:
 
 def test_every_stem_of_the_taxonomy_has_its_column(boards: tuple[Board, ...]) -> None:
     for row in boards[0].rows:
-        assert set(row.summaries[HEADLINE.id].stems) == set(STEMS)
+        assert set(row.summaries["nsdr_db"].stems) == set(STEMS)
         for kit in row.kits.values():
             assert set(kit) == {"all", *STEMS}
 
@@ -324,7 +326,7 @@ def test_the_picture_shows_every_system_where_the_table_has_it(boards: tuple[Boa
     assert names == [row.system.name for row in reversed(boards[0].rows)]
     low, high = axes.get_xlim()
     for place, row in enumerate(reversed(boards[0].rows)):
-        summary = row.summaries[HEADLINE.id]
+        summary = row.summaries["nsdr_db"]
         (bar,) = (line for line in axes.lines if list(line.get_ydata()) == [place, place])
         assert list(bar.get_xdata()) == [summary.pooled.low, summary.pooled.high]
         marks = [(line.get_xdata()[0], line.get_marker()) for line in axes.lines
@@ -341,10 +343,10 @@ def with_values(board: Board, system: str, pooled: Estimate, stems: dict[str, fl
     rows = []
     for row in board.rows:
         if row.system.system == system:
-            summary = row.summaries[HEADLINE.id]
+            summary = row.summaries["nsdr_db"]
             found = {s: replace(summary.stems[s], value=value) for s, value in stems.items()}
             other = replace(summary, pooled=pooled, stems=found)
-            row = replace(row, summaries={**row.summaries, HEADLINE.id: other})
+            row = replace(row, summaries={**row.summaries, "nsdr_db": other})
         rows.append(row)
     return replace(board, rows=tuple(rows))
 
@@ -372,7 +374,7 @@ def test_what_lies_below_the_axis_of_the_picture_has_its_own_place(
     (axes,) = figure.axes
     low, high = axes.get_xlim()
     for row in board.rows:
-        mean = row.summaries[HEADLINE.id].pooled
+        mean = row.summaries["nsdr_db"].pooled
         assert all(low < x < high for x in (mean.value, mean.low, mean.high) if not math.isnan(x))
     place = [row.system.system for row in reversed(board.rows)].index("mixture")
     missing = {COLORS[stem]: value for stem, value in stems.items() if value < low}

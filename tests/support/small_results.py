@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from msgspec.structs import replace
 
-from benchmarks.records import (
-    AUDIO,
-    METRICS_VERSION,
-    RECORDS,
-    RUN,
-    SYSTEMS,
-    StemRecord,
-    SystemRecord,
-    to_line,
-)
+from benchmarks.records import METRIC_VERSIONS, StemRecord, SystemRecord, to_line
+from benchmarks.results_folder import AUDIO, RECORDS, RUN, SYSTEMS
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
 # id, name, inputs, mean nSDR, real-time ratio, parameters
@@ -98,7 +90,7 @@ def _record(
         kit=kit,
         kit_split=split,
         data=f"hash-{p}-{kit}",
-        metrics=METRICS_VERSION,
+        metrics=dict(METRIC_VERSIONS),
         stem=stem,
         present=is_present,
         duration_sec=30.0 + p,

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from small_builds import KIT, shortest, write_collection, write_noise_kit
 
-from benchmarks.tracks import Track, built_tracks, load, rendered_tracks
+from benchmarks.sources import Track, load
+from benchmarks.sources.built import built_tracks
+from benchmarks.sources.rendered import rendered_tracks
 from stemgmd_build.audio import FULL_SCALE, read_pcm
 from stemgmd_build.building import build
 from stemgmd_build.building.tracks import RenderSettings, StemChoice
@@ -80,7 +82,7 @@ def test_a_dataset_gives_the_samples_hashes_and_hits_of_a_rendering(
 def test_references_are_the_sums_of_the_pieces_on_disk(nine: Path) -> None:
     for track in built_tracks(nine, split=["all"], kits=None):
         loaded = load(track)
-        folder = nine / "audio" / track.performance.rsplit("/", 1)[0] / track.kit
+        folder = nine / "audio" / track.id.rsplit("/", 1)[0] / track.kit
         for stem, audio in zip(STEMS, loaded.references, strict=True):
             pieces = [read_pcm(folder / p / f"{track.name}.flac") for p in PIECES_OF_STEM[stem]]
             total = np.sum(pieces, axis=0, dtype=int)
@@ -93,8 +95,9 @@ def test_references_are_the_sums_of_the_pieces_on_disk(nine: Path) -> None:
 def test_presence_is_what_is_struck(rendered: list[Track]) -> None:
     for track in rendered:
         loaded = load(track)
-        assert loaded.present() == [bool(audio.any()) for audio in loaded.references]
-        assert all(loaded.onsets_of(s) == sorted(loaded.onsets_of(s)) for s in STEMS)
+        for stem, audio in zip(STEMS, loaded.references, strict=True):
+            assert loaded.present(stem) == bool(audio.any())
+            assert list(loaded.onsets[stem]) == sorted(loaded.onsets[stem])
 
 
 def test_another_gain_is_another_track(few: Collection, kits: list[str], tmp_path: Path) -> None:

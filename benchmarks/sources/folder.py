@@ -133,7 +133,7 @@ def hash_of(paths: Iterable[Path]) -> str:
 
 
 def _in_folders(root: Path) -> dict[str, Files]:
-    found = {}
+    found: dict[str, Files] = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         files = [path for path in sorted(folder.iterdir()) if path.is_file()]
         named = {plain(path.stem): path for path in reversed(files) if _is_audio(path)}
@@ -153,7 +153,7 @@ def _flat(root: Path) -> dict[str, Files]:
             parts.setdefault(base, {})[plain(last)] = path
         else:
             parts.setdefault(name, {})["mixture"] = path
-    found = {}
+    found: dict[str, Files] = {}
     for name, named in parts.items():
         mixture = next((named[part] for part in MIXTURES if part in named), None)
         if mixture is not None:

@@ -111,7 +111,7 @@ def by_stem(hits: Iterable[tuple[float, str, int]], path: Path) -> Onsets:
 
 def labelled_times(path: Path) -> list[tuple[float, str, int]]:
     """(seconds, label, line) of each row. Raises UserError for a row that has not both."""
-    found = []
+    found: list[tuple[float, str, int]] = []
     for line, row in _rows(path):
         seconds = _number(row[0])
         if len(row) < 2 or seconds is None:

@@ -29,10 +29,10 @@ docs: setup  ## these pages and the API as a site that opens from disk: site/ind
 
 .PHONY: bench
 bench: setup  ## speed, as ratios measured side by side in one run
-	@$(BIN)/python -m benchmarks.speed.dataset
-	@$(BIN)/python -m benchmarks.speed.bsseval
-	@$(BIN)/python -m benchmarks.speed.nmfd
-	@$(BIN)/python -m benchmarks.speed.larsnet
+	@$(BIN)/stemgmd speed dataset
+	@$(BIN)/stemgmd speed bsseval
+	@$(BIN)/stemgmd speed nmfd
+	@$(BIN)/stemgmd speed larsnet
 
 .PHONY: leaderboard
 leaderboard: setup  ## every system, GMD's test split, the held-out kits: leaderboard/ anew (hours)

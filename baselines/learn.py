@@ -2,7 +2,7 @@
 
 Each piece of each kit is heard at three velocities, so that kits weigh the same however many
 layers they have. The file travels with the package, so that the factorization systems run
-where the kits are not; ``python -m baselines.learn`` makes it anew, to the same bytes. It holds
+where the kits are not; ``stemgmd learn`` makes it anew, to the same bytes. It holds
 one array a recipe, half precision relative to the loudest cell of each template, and says what
 it was made of.
 """
@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from baselines.settings import SETTINGS, Recipe
 from baselines.templates import Templates, learn_templates
@@ -34,6 +33,7 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
 from stemgmd_build.kits.catalogue import available, select_kits
 from stemgmd_build.kits.kit import Kit
+from stemgmd_build.progress import progress
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, STEM_OF_PIECE, STEMS
 
@@ -44,7 +44,7 @@ VELOCITIES: Final = (48, 88, 120)
 PACKAGED: Final = Path(__file__).with_name("templates.npz")
 
 _LARGEST_BYTES: Final = 64 << 20
-_WAY_OUT: Final = "`python -m baselines.learn` makes it anew"
+_WAY_OUT: Final = "`stemgmd learn` makes it anew"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def save(path: Path, banks: Sequence[Bank], recipes: Sequence[Recipe]) -> None:
     """
     arrays: dict[str, Any] = {}
     sets: dict[str, Any] = {}
-    for recipe in tqdm(dict.fromkeys(recipes), desc="learning", unit="set", leave=False):
+    for recipe in progress(dict.fromkeys(recipes), desc="learned", unit="sets", leave=False):
         templates = learn(banks, recipe)
         arrays[recipe.name] = _packed(templates.values)
         sets[recipe.name] = {"recipe": asdict(recipe), "pieces": templates.piece_of_component}
@@ -198,10 +198,10 @@ def _refuse(kits: Sequence[Kit], reason: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Learn the templates of every system anew."""
     parser = argparse.ArgumentParser(
-        prog="python -m baselines.learn",
+        prog="stemgmd learn",
         description="Learn the templates of the factorization systems from training kits.",
-        epilog="examples:\n  python -m baselines.learn\n"
-        "  python -m baselines.learn --kits fluidr3-standard,avl-black-pearl --out own.npz",
+        epilog="examples:\n  stemgmd learn\n"
+        "  stemgmd learn --kits fluidr3-standard,avl-black-pearl --out own.npz",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kits", default="train", help="ids or sets (default: train)")
@@ -211,11 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         banks = training_banks(options.kits.split(","))
         save(options.out, banks, [settings.recipe for settings in SETTINGS.values()])
     except UserError as error:
-        print(f"python -m baselines.learn: error: {error}", file=sys.stderr)
+        print(f"stemgmd learn: error: {error}", file=sys.stderr)
         return 2
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB from {len(banks)} kits")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """The hyperparameters of the factorization systems, frozen.
 
-They were chosen by ``python -m benchmarks.studies.sweep`` on GMD's validation split, with training
+They were chosen by ``stemgmd study sweep`` on GMD's validation split, with training
 kits only; every setting that was tried, and its score, stands in ``benchmarks/studies/sweep.csv``.
 Change them there first.
 """

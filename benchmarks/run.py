@@ -20,7 +20,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from baselines.system import System, SystemInfo
 from benchmarks import excerpts, systems
@@ -31,6 +30,7 @@ from benchmarks.scoring import ReadyTrack, check_estimate, inputs_for, score_est
 from benchmarks.sources import LoadedTrack, Track, load, onsets
 from stemgmd_build.errors import UserError
 from stemgmd_build.processes import disposable_pool, prepare_worker
+from stemgmd_build.progress import progress
 from stemgmd_build.taxonomy import STEMS
 
 _KEEP_MEMORY: Final = {
@@ -150,7 +150,9 @@ def run(
     try:
         with (
             faults_told(root),
-            tqdm(
+            progress(
+                desc="scored",
+                unit="min of audio",
                 total=plan.audio_sec / 60 + 1e-9,
                 disable=not show_progress,
                 smoothing=0.05,

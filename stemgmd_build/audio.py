@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -18,6 +19,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import open_file
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 FileFormat = Literal["flac", "wav"]
@@ -25,6 +27,7 @@ FileFormat = Literal["flac", "wav"]
 FULL_SCALE: Final = 32768.0
 _WAV_HEADER_BYTES: Final = 44
 _LONGEST_WAV_SAMPLES: Final = (2**32 - 1 - 36) // 4  # 6.8 hours: sizes have 32 bits in its header
+_MOST_SAMPLES: Final = 1 << 40
 _ROUND: Final = np.float32(1.5 * 2**23)
 """Added to a float32 below 2**22, it leaves no bit for fractions, so that the sum is rounded to an
 integer, half to even, and the lowest bits of its 32 are that integer in two's complement."""
@@ -163,18 +166,35 @@ def _wav_header(n_samples: int) -> bytes:
     )
 
 
+def open_audio(path: Path) -> soundfile.SoundFile:
+    """Open a file of a dataset. Raises UserError where it is no audio file, or states no length."""
+    with open_file(path, "audio") as stream:
+        try:
+            # By its descriptor: libsndfile's Python takes no name that is not UTF-8.
+            file = soundfile.SoundFile(os.dup(stream.fileno()), closefd=True)
+        except (soundfile.SoundFileError, OSError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from error
+    if file.frames > _MOST_SAMPLES:
+        file.close()
+        raise UserError(f"{path} cannot be read: its header states no length")
+    return file
+
+
 def read_pcm(path: Path, start: int = 0, n_samples: int = -1) -> NDArray[np.int16]:
     """Samples of a 44.1 kHz stereo 16-bit file as int16 (n_samples, 2).
 
-    Raises UserError where the file is missing, unreadable or of another kind.
+    Raises UserError where the file is missing, unreadable, cut short or of another kind.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with open_audio(path) as file:
             kind = (file.samplerate, file.channels, file.subtype)
             if kind != (SAMPLE_RATE, 2, "PCM_16"):
                 raise UserError(f"{path} is {kind}, not ({SAMPLE_RATE} Hz, 2 channels, 16 bit)")
             file.seek(start)
+            wanted = file.frames - start if n_samples < 0 else min(n_samples, file.frames - start)
             pcm: NDArray[np.int16] = file.read(n_samples, "int16", always_2d=True)
-            return pcm
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
+    if len(pcm) < wanted:
+        raise UserError(f"{path} is cut short")
+    return pcm

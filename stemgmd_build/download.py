@@ -16,10 +16,9 @@ from typing import IO, Any, Final
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import lock_file, publish
+from stemgmd_build.progress import progress
 
 SCHEMES: Final = ("http", "https", "file")
 TIMEOUT_SEC: Final = 30.0
@@ -77,8 +76,8 @@ def _fetch_whole(url: str, part: Path, n_bytes: int, description: str) -> None:
     """Append to ``part`` until it holds ``n_bytes``; every try must bring it forward."""
     if _n_bytes_of(part) > n_bytes:
         part.unlink()
-    with tqdm(
-        total=n_bytes, unit="B", unit_scale=True, unit_divisor=1024, desc=description, disable=None
+    with progress(
+        total=n_bytes, unit="B", unit_scale=True, unit_divisor=1024, desc=description
     ) as bar:
         while (n_before := _n_bytes_of(part)) < n_bytes:
             bar.update(n_before - bar.n)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 _LINE_SEC: Final = 30.0
 """How often a log gets a line; and what takes less than a tenth of this gets none but its last."""
 
-_LINE: Final = "{desc}: {n_fmt} of {total_fmt} {unit} [{elapsed}<{remaining}]"
+_LINE: Final = "{desc}: {n_fmt} of {total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
 _LINE_WITHOUT_TOTAL: Final = "{desc}: {n_fmt} {unit} [{elapsed}]"
 
 
@@ -44,7 +44,7 @@ class _Lines(tqdm):  # type: ignore[type-arg]
         self.disable = True
         self._decr_instances(self)  # type: ignore[attr-defined]
         took = time.time() - self.start_t
-        if self._shown != self.n and (self._lasts or took >= _LINE_SEC / 10):
+        if self.n and self._shown != self.n and (self._lasts or took >= _LINE_SEC / 10):
             self._say()
 
     def _say(self) -> None:

@@ -38,10 +38,12 @@ _BLOCK_SAMPLES: Final = 1 << 16
 _CODED: Final = (b"fLaC", b"OggS", b"ID3", b"\xff")
 """How coded files begin that libsndfile reads too. FFmpeg goes on where a header ends early."""
 _LOSSLESS: Final = ("flac", "alac", "tta", "wavpack", "ape", "tak", "mlp", "truehd")
-_ESTIMATED: Final = ("aac", "ac3", "amr", "eac3", "mp3", "mpeg", "mpegts", "ogg")
-"""Formats that state no duration; FFmpeg guesses one from the bit rate or looks for the end."""
-_TOLERANCE_SEC: Final = 0.25
-"""Coded audio begins and ends with padding that is cut off: up to a tenth of a second."""
+_ESTIMATED: Final = ("aac", "ac3", "amr", "avi", "eac3", "mp3", "mpeg", "mpegts", "ogg")
+"""Formats that state no duration, or a wrong one where it is not known. FFmpeg guesses one."""
+_PADDING_SEC: Final = 0.1
+"""Lossy coding adds so much silence at most at the beginning and the end, which is cut off."""
+_ROUNDING_SEC: Final = 0.01
+"""Containers state durations in milliseconds or in the frames of a film."""
 
 _FFMPEG_FORMATS: Final = (
     "aac,ac3,aiff,amr,ape,asf,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,"
@@ -85,6 +87,7 @@ def open_source(path: Path) -> Iterator[Source]:
     with open_file(path, "audio") as stream:
         if os.fstat(stream.fileno()).st_size == 0:
             raise UserError(f"{path} is empty")
+        _check_nothing_follows(stream, path)
         refused = ""
         if not _part(stream, 0, 4).startswith(_CODED):
             try:
@@ -94,7 +97,7 @@ def open_source(path: Path) -> Iterator[Source]:
                 refused = str(error)
             else:
                 with file:
-                    yield _checked(_plain_source(file, stream, path), path)
+                    yield _checked(_plain_source(file, path), path)
                 return
         with _open_coded(stream, path, refused) as source:
             yield _checked(source, path)
@@ -132,10 +135,8 @@ def _checked(source: Source, path: Path) -> Source:
 # ---------------------------------------------------------------- plain samples
 
 
-def _plain_source(file: soundfile.SoundFile, stream: BinaryIO, path: Path) -> Source:
+def _plain_source(file: soundfile.SoundFile, path: Path) -> Source:
     _check_whole(file, path)
-    if file.format in ("WAV", "WAVEX"):
-        _check_nothing_follows(stream, path, file)
     n_samples = file.frames
 
     def blocks() -> Iterator[Block]:
@@ -197,11 +198,15 @@ def _cut_short(path: Path, there_sec: float, promised_sec: float) -> UserError:
     )
 
 
-def _check_nothing_follows(stream: BinaryIO, path: Path, file: soundfile.SoundFile) -> None:
+def _damaged(path: Path, lost_sec: float) -> UserError:
+    return UserError(f"{path} is damaged: {lost_sec:.2f} s of it cannot be decoded")
+
+
+def _check_nothing_follows(stream: BinaryIO, path: Path) -> None:
     """Refuse a WAV file whose samples go on after the end that its header states.
 
-    A recorder that crashed leaves such a header. What follows the samples must be other chunks,
-    or less than a second.
+    A recorder that crashed leaves such a header, and so do joined files. What follows the samples
+    must be other chunks, or little.
     """
     head = _part(stream, 0, 12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
@@ -210,17 +215,16 @@ def _check_nothing_follows(stream: BinaryIO, path: Path, file: soundfile.SoundFi
     place, past_samples = 12, False
     while place + 8 <= n_bytes:
         name, size = struct.unpack("<4sI", _part(stream, place, 8))
-        if not all(32 <= byte < 127 for byte in name):
+        if name == b"RIFF" or not all(32 <= byte < 127 for byte in name):
             break
         if name == b"data" and (size == 0 or _is_unknown(size)):
             return
         past_samples |= name == b"data"
         place += 8 + size + size % 2
-    if past_samples and n_bytes - place > file.samplerate * file.channels:
+    if past_samples and n_bytes - place > 1 << 16:
         raise UserError(
-            f"{path} states a length of {file.frames / file.samplerate:.2f} s, and "
-            f"{n_bytes - place:,} bytes follow that are no chunk of a WAV file; "
-            "`ffmpeg -ignore_length 1 -i` it to another file first"
+            f"{path} goes on after the end that its header states: {n_bytes - place:,} bytes are "
+            "no part of a WAV file; `ffmpeg -ignore_length 1 -i` it to another file first"
         )
 
 
@@ -251,19 +255,25 @@ def _open_coded(stream: BinaryIO, path: Path, refused: str) -> Iterator[Source]:
         formats = container.format.name.split(",")
         promised = None if set(formats) & set(_ESTIMATED) else about
         n_promised = n_xing_frames * codec.frame_size if "mp3" in formats else 0
-        if codec.name.startswith("pcm_") and audio.frames:
+        if "caf" in formats and codec.name.startswith("pcm_") and audio.frames:
             n_promised = audio.frames
         if codec.name in _LOSSLESS:  # else a damaged frame is left out without a word
             codec.options = {"err_detect": "crccheck+explode"}
         rate, n_channels = codec.sample_rate or 0, codec.channels or 0
 
+        exact = codec.name in _LOSSLESS or codec.name.startswith("pcm_")
+        tolerance = _ROUNDING_SEC if exact else _PADDING_SEC
+
         def blocks() -> Iterator[Block]:
             decoder = _Decoder(container, audio, path)
             yield from decoder.blocks(rate, n_channels)
             there = decoder.n_samples / rate
-            if promised is not None and max(there, decoder.end_sec) < promised - _TOLERANCE_SEC:
+            if promised is not None and max(there, decoder.end_sec) < promised - tolerance:
                 raise _cut_short(path, there, promised)
-            if there < n_promised / rate - _TOLERANCE_SEC:
+            reach = max(promised or 0, decoder.end_sec)
+            if exact and not container.streams.video and there < reach - tolerance:
+                raise _damaged(path, reach - there)  # FFmpeg leaves bad frames out
+            if there < n_promised / rate - tolerance:
                 raise _cut_short(path, there, n_promised / rate)
 
         yield Source(rate, n_channels, None, about, blocks)
@@ -321,8 +331,8 @@ class _Decoder:
             raise UserError(f"{self._path} is damaged or cut short at {at:.2f} s ({reason})") from (
                 error
             )
-        if lost_sec > _TOLERANCE_SEC:
-            raise UserError(f"{self._path} is damaged: {lost_sec:.2f} s of it cannot be decoded")
+        if lost_sec > _PADDING_SEC:
+            raise _damaged(self._path, lost_sec)
 
 
 def _samples(frame: Any) -> Block:

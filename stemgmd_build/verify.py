@@ -13,15 +13,16 @@ from typing import Final
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from stemgmd_build.audio import open_audio
 from stemgmd_build.building import manifest
 from stemgmd_build.building.manifest import FileRecord, track_folder
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.errors import UserError
-from stemgmd_build.files import LOCK
+from stemgmd_build.files import LOCK, open_file
 from stemgmd_build.hosting.shard_index import INDEX, SHARDS, verify_beside, verify_shards
 from stemgmd_build.processes import disposable_pool, interrupts_held
+from stemgmd_build.progress import progress
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEM_OF_PIECE, STEMS
 
 _BLOCK_SAMPLES: Final = 1 << 19
@@ -66,7 +67,9 @@ def verify(root: Path, *, n_workers: int = 1, show_progress: bool = True) -> lis
     problems += [f"{path}: not in the manifest" for path in _unlisted(root, listed)]
     problems += verify_beside(root)
     with contextlib.closing(_check_tracks(checks, n_workers)) as results:
-        for found in tqdm(results, total=len(checks), unit="track", disable=not show_progress):
+        for found in progress(
+            results, desc="verified", total=len(checks), unit="tracks", disable=not show_progress
+        ):
             problems += found
     return sorted(problems)
 
@@ -99,9 +102,11 @@ def _check_bytes(root: Path, file: FileRecord) -> tuple[Path, list[str]]:
     """The file's path, and what is wrong with its bytes."""
     path = root / file.path
     try:
-        with path.open("rb") as stream:
+        with open_file(path, "audio") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             n_bytes = stream.tell()
+    except UserError as error:
+        return path, [f"{file.path}: {str(error).removeprefix(f'{path} ')}"]
     except OSError as error:
         return path, [f"{file.path}: {error.strerror}"]
     if n_bytes != file.n_bytes:
@@ -121,14 +126,14 @@ def check_track(check: TrackCheck) -> list[str]:
         return problems
     try:
         return _check_audio(check, paths)
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
+    except (soundfile.SoundFileError, OSError, ValueError, UserError) as error:
         return [f"{track_folder(check.row)}: {check.row['name']}: cannot be decoded: {error}"]
 
 
 def _check_audio(check: TrackCheck, paths: dict[str, Path]) -> list[str]:
     """Decode all files of a track side by side, block by block."""
     n_samples = int(check.row["n_samples"])
-    open_files = {name: soundfile.SoundFile(path) for name, path in paths.items()}
+    open_files = {name: open_audio(path) for name, path in paths.items()}
     here = f"{track_folder(check.row)}: {check.row['name']}"
     problems = [
         f"{here}: {name} has {file.frames} samples at {file.samplerate} Hz, "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.sources import SOURCES
 from stemgmd_build.errors import UserError
 from stemgmd_build.processes import usable_cpus
+from stemgmd_build.progress import progress
 
 if TYPE_CHECKING:
     from baselines.system import SystemInfo
@@ -358,14 +359,12 @@ def _systems(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from benchmarks.excerpts import write_audio
     from benchmarks.sources import load
 
     tracks, _ = _tracks(options)
     try:
-        for track in tqdm(tracks, unit="clip"):
+        for track in progress(tracks, desc="written", unit="clips"):
             path = options.out / f"{track.clip}.wav"
             if not path.exists():
                 write_audio(path, load(track).mixture)

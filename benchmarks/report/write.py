@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tqdm import tqdm
-
 from benchmarks.report import clips
 from benchmarks.report.board import Board, Row, make_boards
 from benchmarks.report.clips import clip_script, find_clips, merge_clips
@@ -22,6 +20,7 @@ from benchmarks.report.tables import make_tables, number
 from benchmarks.report.tidy import averages_csv, comparisons_csv
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
+from stemgmd_build.progress import progress
 
 PAGE: Final = "index.html"
 PICTURE: Final = "leaderboard.png"
@@ -100,7 +99,7 @@ def write_report(
         write_whole(out / "leaderboard.csv", averages_csv(boards))
         write_whole(out / "comparisons.csv", comparisons_csv(boards))
         draw_board(boards[0], out / PICTURE)
-        for clip in tqdm(found, desc="clips", unit="clip", disable=not found, leave=False):
+        for clip in progress(found, desc="clips", unit="clips", disable=not found, leave=False):
             write_whole(out / clip_file(clip), clip_script(clip, ids))
         assets = _assets(out)
         for name, text in asset_files().items():

@@ -1,4 +1,4 @@
-"""LarsNet on an accelerator: ``python -m benchmarks.speed.accelerator --device cuda``.
+"""LarsNet on an accelerator: ``stemgmd speed accelerator --device cuda``.
 
 Training: how long a batch is planned, played and analysed, and how long the nets take for a step
 on it, each alone and after warming up; how far what is played there is from what a processor plays.
@@ -13,7 +13,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import cycle
@@ -45,9 +45,12 @@ _N_TABLES = 8
 """Different batches to take turns, so that no cache holds what is played."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="LarsNet's training and separation on a device")
+    parser = argparse.ArgumentParser(
+        prog="stemgmd speed accelerator",
+        description="LarsNet's training and separation on a device",
+    )
     parser.add_argument("--device", default="cuda", help="such as cuda (default) or cpu")
     parser.add_argument("--config", default="larsnet-medium", help="of a run: a name or a file")
     parser.add_argument("--rounds", type=int, default=10)
@@ -55,7 +58,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="of audio to separate")
     parser.add_argument("--small", action="store_true", help="leave the paper's nets out")
     parser.add_argument("--gmd", type=Path, help="the Groove MIDI Dataset")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     try:
         device = usable_device(options.device)
         print(f"{device_name(options.device)}, torch {torch.__version__}")
@@ -181,7 +184,3 @@ def _seconds(work: Callable[[], object], device: torch.device, rounds: int) -> f
 
 def _say(what: str, seconds: float) -> None:
     print(f"{1000 * seconds:7.1f}  ms: {what}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

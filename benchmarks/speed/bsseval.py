@@ -1,4 +1,4 @@
-"""Speed of BSS Eval beside museval on the same arrays: ``python -m benchmarks.speed.bsseval``.
+"""Speed of BSS Eval beside museval on the same arrays: ``stemgmd speed bsseval``.
 
 Five stereo stems of synthetic drums (so dense that museval scores most frames) and estimates
 with bleed, gain errors and noise. museval runs once, since it takes most of a minute; ours is
@@ -18,7 +18,7 @@ import argparse
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,12 +113,14 @@ def largest_difference_db(ours: FrameScores, theirs: FrameScores) -> float:
     return float(max(np.nanmax(np.abs(a - b)) for a, b in pairs))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print both times, the ratio and the largest difference."""
-    parser = argparse.ArgumentParser(description="BSS Eval v4 beside museval on the same arrays")
+    parser = argparse.ArgumentParser(
+        prog="stemgmd speed bsseval", description="BSS Eval v4 beside museval on the same arrays"
+    )
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--stems", type=int, default=5)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     reference = synthetic_drums(options.stems, options.seconds, hits_per_sec=4, seed=0)
     estimate = flawed_estimates(reference, seed=1)
     ours: dict[Against, list[Timing]] = {"each": [], "rest": []}
@@ -155,7 +157,3 @@ def _timed(score: Callable[[], FrameScores]) -> Timing:
     wall, cpu = time.perf_counter(), time.process_time()
     scores = score()
     return Timing(scores, time.perf_counter() - wall, time.process_time() - cpu)
-
-
-if __name__ == "__main__":
-    main()

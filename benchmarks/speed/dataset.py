@@ -1,4 +1,4 @@
-"""Speed of the dataset: `python -m benchmarks.speed.dataset` (part of `make bench`).
+"""Speed of the dataset: `stemgmd speed dataset` (part of `make bench`).
 
 Every figure is a ratio of two things measured side by side in this run, or a count per second and
 core; machines differ, ratios hold. All is done by one process on one core, in processor seconds:
@@ -52,7 +52,7 @@ _USUAL_KITS = ("fluidr3-standard", "timgm6mb-pretty-midi")
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print which targets are met and which are missed."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.dataset",
+        prog="stemgmd speed dataset",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -209,7 +209,3 @@ def _text(figures: dict[str, Any]) -> str:
         mark = "met" if row["met"] else "MISSED"
         lines.append(f"{row['name']:<30} {row['value']:>10}   target {row['goal']:<8} {mark}")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Speed of LarsNet's separation: ``python -m benchmarks.speed.larsnet``.
+"""Speed of LarsNet's separation: ``stemgmd speed larsnet``.
 
 It stands beside the original arrangement: five float32 nets one after another on the whole
 file, each with a transform of its own (magnitude and phase), all patches as one batch, in
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -66,13 +66,15 @@ def separate_as_published(model: LarsNet, mixture: Tensor) -> Tensor:
     return torch.stack(stems)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print seconds, real-time ratios and the difference."""
-    parser = argparse.ArgumentParser(description="LarsNet beside the original arrangement")
+    parser = argparse.ArgumentParser(
+        prog="stemgmd speed larsnet", description="LarsNet beside the original arrangement"
+    )
     parser.add_argument("--seconds", type=float, default=47.0, help="of audio")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     model = make_model(LARSNET)
     mixture = make_mixture(options.seconds)
@@ -102,7 +104,3 @@ def main() -> None:
     ratio = statistics.median(published / own for published, own in pairs)
     difference = float((theirs - ours).abs().max())
     print(f"ours is {ratio:.2f}x as fast; largest difference {difference:.1e}")
-
-
-if __name__ == "__main__":
-    main()

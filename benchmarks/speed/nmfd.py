@@ -1,4 +1,4 @@
-"""Speed of NMFD beside torchnmf and libnmfd: ``python -m benchmarks.speed.nmfd``.
+"""Speed of NMFD beside torchnmf and libnmfd: ``stemgmd speed nmfd``.
 
 All factorize the same drum-like spectrogram (37 s, 1025 bins, 9 components) from the same
 start, both factors free. Ours comes three times: ``alternating`` updates, as in torchnmf,
@@ -24,7 +24,7 @@ import importlib
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -193,13 +193,15 @@ def report(problem: Problem, timings: Mapping[str, Timing]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the comparison, and which libraries are missing."""
-    parser = argparse.ArgumentParser(description="NMFD per iteration beside other libraries")
+    parser = argparse.ArgumentParser(
+        prog="stemgmd speed nmfd", description="NMFD per iteration beside other libraries"
+    )
     parser.add_argument("--template-frames", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     problem = make_problem(options.template_frames)
     print(
@@ -219,7 +221,3 @@ def _seconds(fit: Fit, n_iterations: int) -> float:
 
 def _cost(problem: Problem, model: Tensor) -> float:
     return float(kl_divergence(problem.spectrogram, model.clamp_min(1e-8)))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""What the whole dataset takes: `python -m benchmarks.speed.whole`.
+"""What the whole dataset takes: `stemgmd speed whole`.
 
 All 1,150 performances on ten kits are 1,224 stem-hours; targets: 40 minutes on two cores, 75 GB.
 Every so-many-th performance is built here on every kit, as `stemgmd build --no-mixture` builds it,
@@ -65,7 +65,7 @@ class Kitful:
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the sample, print what was measured and what it makes for all of it."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.whole",
+        prog="stemgmd speed whole",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             collection, kits, max(1, options.every), options.workers, verified=options.verify
         )
     except UserError as error:
-        print(f"python -m benchmarks.speed.whole: error: {error}", file=sys.stderr)
+        print(f"stemgmd speed whole: error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(figures, indent=2) if options.json else _text(figures))
     return 1 if figures["failed"] else 0
@@ -158,7 +158,3 @@ def _text(figures: dict[str, Any]) -> str:
         f"  at most {figures['largest_worker_mb']} MB a process",
     ]
     return "\n".join(lines + [f"FAILED: {line}" for line in figures["failed"]])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

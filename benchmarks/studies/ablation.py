@@ -1,6 +1,6 @@
 """What each part of LarsNet's recipe is worth: the same small nets trained without it.
 
-    python -m benchmarks.studies.ablation --out ablation
+    stemgmd study ablation --out ablation
 
 Trains `larsnet-small` at equal steps with all augmentations, without any, without each, and as
 one shared net instead of five; then `stemgmd bench run` enters them all. Every part is a command
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,10 +33,11 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
 """Name -> what differs from larsnet-small, as nested values of its TOML file."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
-        description="train and score larsnet-small without each part of its recipe"
+        prog="stemgmd study ablation",
+        description="train and score larsnet-small without each part of its recipe",
     )
     parser.add_argument("--out", type=Path, default=Path("ablation"))
     parser.add_argument("--steps", type=int, default=1000)
@@ -45,7 +47,7 @@ def main() -> int:
     parser.add_argument("--split", default="eval_session")
     parser.add_argument("--kits", default="test")
     parser.add_argument("--limit", type=int)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     names = list(VARIANTS) if options.variants == "all" else options.variants.split(",")
     tracks = ["--split", options.split, "--kits", options.kits]
     tracks += [] if options.limit is None else ["--limit", str(options.limit)]
@@ -72,7 +74,3 @@ def main() -> int:
     status = cli.main([*run, *tracks])
     against = ["--against", FULL] if FULL in names else []
     return status or cli.main(["bench", "report", results, "--out", report, *against])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The choice of hyperparameters: `python -m benchmarks.studies.sweep`.
+"""The choice of hyperparameters: `stemgmd study sweep`.
 
 On GMD's validation split alone, with training kits alone, and leave-one-out over families: a
 clip on a kit is separated with templates from kits of other families, as a kit that nobody has
@@ -188,10 +188,10 @@ class Sweep:
 def main(argv: Sequence[str] | None = None) -> int:
     """Search, and print what won."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.sweep",
+        prog="stemgmd study sweep",
         description=__doc__,
-        epilog="examples:\n  python -m benchmarks.studies.sweep\n"
-        "  python -m benchmarks.studies.sweep --systems nmfd --table mine.csv",
+        epilog="examples:\n  stemgmd study sweep\n"
+        "  stemgmd study sweep --systems nmfd --table mine.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--gmd", type=Path, help="folder of the Groove MIDI Dataset")
@@ -212,14 +212,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             with tqdm(total=total, unit="setting") as progress:
                 won = {name: sweep.search(name, progress) for name in names}
     except UserError as error:
-        print(f"python -m benchmarks.studies.sweep: error: {error}", file=sys.stderr)
+        print(f"stemgmd study sweep: error: {error}", file=sys.stderr)
         return 2
     for name, settings in won.items():
         row = sweep.row(name, settings)
         print(f"{name}: pooled {row.pooled_nsdr_db:.2f}, macro {row.macro_nsdr_db:.2f} dB, "
               f"{row.real_time_ratio} x real time\n  {settings}")  # fmt: skip
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

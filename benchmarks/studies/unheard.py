@@ -1,6 +1,6 @@
 """Which augmentations carry over to drums that were never heard.
 
-    python -m benchmarks.studies.unheard --out unheard
+    stemgmd study unheard --out unheard
 
 Trains `larsnet-small` at equal steps with the paper's augmentations, with those of
 `larsnet-small-varied`, and with reverberation as well; each time without the kits of some families
@@ -15,6 +15,7 @@ import argparse
 import csv
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,10 +61,11 @@ def last_validation(run: Path) -> dict[str, str]:
     return last
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
-        description="which augmentations carry over to drums that were never heard"
+        prog="stemgmd study unheard",
+        description="which augmentations carry over to drums that were never heard",
     )
     parser.add_argument("--out", type=Path, default=Path("unheard"))
     parser.add_argument("--steps", type=int, default=1000)
@@ -71,7 +73,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=usable_cpus())
     parser.add_argument("--variants", default="all", help=", ".join(VARIANTS))
     parser.add_argument("--folds", default="all", help=", ".join(FOLDS))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     rows = []
     try:
         for fold in _chosen(options.folds, tuple(FOLDS), "fold"):
@@ -96,7 +98,3 @@ def _chosen(given: str, known: tuple[str, ...], what: str) -> list[str]:
     for name in sorted(set(names) - set(known)):
         raise UserError(f"no {what} {name!r}; there are {', '.join(known)}")
     return names
-
-
-if __name__ == "__main__":
-    sys.exit(main())

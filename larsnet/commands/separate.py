@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from larsnet.network.weights import load_weights
-from larsnet.separation.inference import Separator
-from larsnet.separation.stemfiles import (
-    Track,
-    Written,
-    find_tracks,
-    refuse_to_overwrite,
-    separate_file,
-)
-from larsnet.separation.waveforms import SeparationOptions, make_separator
 from stemgmd_build.errors import UserError
+from stemgmd_build.progress import progress
+
+if TYPE_CHECKING:
+    from larsnet.separation.inference import Separator
+    from larsnet.separation.stemfiles import Track, Written
 
 _EPILOG = """\
 Stems are written to DIR/<track>/<stem>.wav at the rate, length and channels of the input. Other
@@ -66,6 +59,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--device", default="cpu", help="such as cpu (default) or cuda")
     parser.add_argument("--threads", type=int, metavar="N", help="on a processor")
     options = parser.parse_args(argv)
+
+    from larsnet.network.weights import load_weights
+    from larsnet.separation.stemfiles import find_tracks, refuse_to_overwrite
+    from larsnet.separation.waveforms import SeparationOptions, make_separator
+
     tracks = find_tracks(options.input, options.out)
     n_threads = None if options.threads is None else max(1, options.threads)
     chosen = SeparationOptions(
@@ -73,7 +71,6 @@ def main(argv: list[str]) -> int:
     )
     separator = make_separator(load_weights(options.weights), chosen)
     refuse_to_overwrite(tracks, options.out, separator.config.stems, options.format)
-    signal.signal(signal.SIGTERM, _terminate)
     n_failed = 0
     for track in tracks:
         try:
@@ -85,7 +82,7 @@ def main(argv: list[str]) -> int:
                 file=sys.stderr,
             )
             return 130
-        except UserError as error:
+        except (UserError, OSError) as error:
             if len(tracks) == 1:
                 raise
             n_failed += 1
@@ -101,13 +98,10 @@ def main(argv: list[str]) -> int:
     return 1 if n_failed else 0
 
 
-def _terminate(signum: int, frame: object) -> None:
-    """End as after Ctrl-C would, so that no half of a track stays behind."""
-    raise SystemExit(128 + signum)
-
-
 def _separate_with_bar(separator: Separator, track: Track, options: argparse.Namespace) -> Written:
-    with tqdm(desc=Path(track.name).name, unit="s", disable=None, leave=False) as bar:
+    from larsnet.separation.stemfiles import separate_file
+
+    with progress(desc=str(track.path), unit="seconds", leave=not sys.stderr.isatty()) as bar:
 
         def show(done_sec: float, all_sec: float | None) -> None:
             bar.total = None if all_sec is None else round(all_sec)

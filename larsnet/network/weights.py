@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -10,14 +9,15 @@ from larsnet.network.checkpoint import load_checkpoint
 from larsnet.network.larsnet import LarsNet
 from larsnet.network.original import load_original
 from stemgmd_build.errors import UserError
+from stemgmd_build.paths import path_variable
 
 PACKAGED_WEIGHTS: Final = Path(__file__).parent.parent / "weights" / "larsnet-small.safetensors"
 
 
 def default_weights() -> Path:
     """The file that STEMGMD_WEIGHTS names, else the packaged one. UserError if there is none."""
-    named = os.environ.get("STEMGMD_WEIGHTS")
-    path = Path(named) if named else PACKAGED_WEIGHTS
+    named = path_variable("STEMGMD_WEIGHTS")
+    path = named or PACKAGED_WEIGHTS
     if not path.is_file():
         if named:
             raise UserError(f"STEMGMD_WEIGHTS names {path}, which is no file")

@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
-from uuid import uuid4
 
 import numpy as np
 import soundfile
 
 from larsnet.separation.inference import Separator
-from larsnet.separation.sources import SUFFIXES, Block, Source, open_source
 from larsnet.separation.waveforms import separate_blocks
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import publish, scratch_folder
+from stemgmd_build.recordings import SUFFIXES, Block, Source, open_source
 
 FileFormat = Literal["wav", "flac"]
 
@@ -63,7 +63,7 @@ def find_tracks(inputs: Sequence[Path], out: Path) -> list[Track]:
         if not path.is_dir():
             found.append((path, Path(path.name)))
             continue
-        inside = [p for p in sorted(path.rglob("*")) if _is_recording(p, path, out)]
+        inside = [p for p in sorted(_files_below(path)) if _is_recording(p, path, out)]
         if not inside:
             within = path.resolve().is_relative_to(out.resolve())
             raise UserError(
@@ -72,11 +72,11 @@ def find_tracks(inputs: Sequence[Path], out: Path) -> list[Track]:
                 else f"{path} holds no audio files"
             )
         found += [(p, p.relative_to(path)) for p in inside]
-    shared = Counter(_key(name.with_suffix("")) for _, name in found)
+    shared = Counter(_key(_bare(name)) for _, name in found)
     taken: set[str] = set()
     tracks = []
     for path, name in found:
-        bare = name.with_suffix("")
+        bare = _bare(name)
         wanted = name if shared[_key(bare)] > 1 else bare
         unique, number = wanted, 2
         while _key(unique) in taken:
@@ -126,34 +126,30 @@ def separate_file(
     """
     with open_source(track.path) as source:
         folder = out / track.name
-        partial = folder.with_name(f".{folder.name}.{uuid4().hex}.part")
         try:
-            partial.mkdir(parents=True)
             runs = separate_blocks(
                 separator, source.blocks(), source.sample_rate, exact_sum=exact_sum
             )
-            written = _write(
-                partial, runs, separator.config.stems, file_format, source, folder, progress
-            )
-            if written.n_samples == 0:
-                raise UserError("it holds no samples")
-            _check(partial, written.n_samples)
-            folder.mkdir(exist_ok=True)
-            for path in partial.iterdir():
-                if (folder / path.name).is_dir():
-                    raise UserError(f"{folder / path.name} is a folder; a stem is to go there")
-            for path in partial.iterdir():
-                os.replace(path, folder / path.name)
+            with scratch_folder(out) as partial:
+                written = _write(
+                    partial, runs, separator.config.stems, file_format, source, folder, progress
+                )
+                if written.n_samples == 0:
+                    raise UserError("it holds no samples")
+                _check(partial, written.n_samples)
+                folder.mkdir(parents=True, exist_ok=True)
+                for path in partial.iterdir():
+                    if (folder / path.name).is_dir():
+                        raise UserError(f"{folder / path.name} is a folder; a stem is to go there")
+                for path in partial.iterdir():
+                    publish(path, folder / path.name)
         except UserError as error:
             named = str(track.path) in str(error)
             raise UserError(str(error) if named else f"{track.path}: {error}") from error
         except MemoryError as error:
             raise UserError(f"{track.path}: out of memory; free some memory") from error
         except (OSError, soundfile.SoundFileError, AssertionError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or "the disk is full"
-            raise UserError(f"{folder} cannot be written: {reason}") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            raise UserError(f"{folder} cannot be written: {_reason(error, out)}") from error
     return written
 
 
@@ -179,12 +175,14 @@ def _write(
         files = [
             stack.enter_context(
                 soundfile.SoundFile(
-                    partial / f"{stem}.{file_format}",
+                    # a descriptor: libsndfile's Python takes no name that is not UTF-8
+                    os.open(partial / f"{stem}.{file_format}", os.O_CREAT | os.O_RDWR, 0o666),
                     "w",
                     source.sample_rate,
                     source.n_channels,
                     subtype=_SUBTYPES[file_format],
                     format=container,
+                    closefd=True,
                 )
             )
             for stem in stems
@@ -198,7 +196,21 @@ def _write(
             for file, stem_block in zip(files, block, strict=True):
                 file.write(stem_block.T)
             progress(n_samples / source.sample_rate, source.about_sec)
+    for path in partial.iterdir():
+        _forget_the_time(path)
     return Written(folder, n_samples, source.sample_rate, n_clipped)
+
+
+def _forget_the_time(path: Path) -> None:
+    """Set the time of writing to 0, so that the same stems have the same bytes.
+
+    libsndfile notes it in the chunk that holds the peaks of a WAV file of floats.
+    """
+    with path.open("r+b") as file:
+        place = file.read(4096).find(b"PEAK")
+        if place >= 0:
+            file.seek(place + 12)  # after the chunk's name, size and version
+            file.write(bytes(4))
 
 
 def _suits_flac(source: Source) -> bool:
@@ -220,8 +232,46 @@ def _may_be_too_long(source: Source) -> bool:
 def _check(folder: Path, n_samples: int) -> None:
     """libsndfile says nothing when the last bytes do not fit on the disk."""
     for path in folder.iterdir():
-        if soundfile.info(path).frames != n_samples:
-            raise OSError(f"{path.name} came out short; is the disk full?")
+        with soundfile.SoundFile(os.open(path, os.O_RDONLY), closefd=True) as file:
+            if file.frames != n_samples:
+                raise OSError(f"{path.name} came out short; is the disk full?")
+
+
+def _reason(error: Exception, out: Path) -> str:
+    """Why stems cannot be written; libsndfile calls a full disk a system error."""
+    if isinstance(error, soundfile.LibsndfileError | AssertionError):
+        existing = next(folder for folder in (out, *out.parents) if folder.exists())
+        if shutil.disk_usage(existing).free < 1 << 20:
+            return "the disk is full"
+    return getattr(error, "strerror", None) or str(error) or "the disk is full"
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files in a folder and in those below it, linked ones too, each folder once."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    seen = set()
+    for name, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        about = os.stat(name)
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        yield from (Path(name, file) for file in files)
+
+
+def _bare(name: Path) -> Path:
+    """The folder of a recording's stems: its name without the ending.
+
+    What is left of "...wav" would be "..", another folder; and names that end in dots or spaces are
+    other names on some systems. Longer names than 240 bytes leave no room for a number.
+    """
+    stem = name.stem.rstrip(". ")
+    while len(os.fsencode(stem)) > 240:
+        stem = stem[:-1]
+    return name.with_name(stem or "recording")
 
 
 def _is_recording(path: Path, searched: Path, out: Path) -> bool:

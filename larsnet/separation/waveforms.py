@@ -32,9 +32,9 @@ from larsnet.network.larsnet import LarsNet
 from larsnet.network.weights import default_weights, load_weights
 from larsnet.separation.inference import Separator
 from larsnet.separation.refinement import RefinedSeparator
-from larsnet.separation.sources import MAX_CHANNELS, RATES_HZ, Block
 from larsnet.separation.streaming import RUN_SAMPLES
 from stemgmd_build.errors import UserError
+from stemgmd_build.recordings import MAX_CHANNELS, RATES_HZ, Block
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 _GRID: Final = 2.0**23

@@ -8,7 +8,6 @@ and is resumed goes through the very same losses.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -40,6 +39,8 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.files import locked
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.performances.gmd import find_collection
+from stemgmd_build.processes import usable_cpus
+from stemgmd_build.progress import progress
 
 LOG_EVERY: Final = 25
 _MOST_WORKERS: Final = 12
@@ -154,12 +155,12 @@ def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
     parts = planned(run.segments, _parts(config, run.team, first), _n_workers(run.team))
     score: Score | None = None
     begin = time.monotonic()
-    with tqdm(
+    with progress(
         total=config.steps,
         initial=first,
         desc="training",
-        unit="step",
-        disable=None if run.team.leads else True,
+        unit="steps",
+        disable=not run.team.leads,
     ) as bar:
         for step in range(first, config.steps):
             done, ends = step + 1, step + 1 == config.steps
@@ -189,7 +190,7 @@ def _n_workers(team: Team) -> int:
     """Processes that plan: on a processor none, it is the nets' own cores that they would take."""
     if team.device.type == "cpu":
         return 0
-    return max(1, min(_MOST_WORKERS, (os.cpu_count() or 2) // team.size - 1))
+    return max(1, min(_MOST_WORKERS, usable_cpus() // team.size - 1))
 
 
 def _parts(config: TrainConfig, team: Team, first: int) -> Iterator[range]:

@@ -13,7 +13,6 @@ Virtual kits are for training alone: none is in the catalogue, none is scored on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
 from stemgmd_build.kits.kit import Kit
+from stemgmd_build.processes import usable_cpus
 from stemgmd_build.rendering.bank import Bank, Shot
 from stemgmd_build.rendering.sampling import FLOOR_DB, last_above, tail_of
 from stemgmd_build.taxonomy import (
@@ -100,7 +100,7 @@ def with_virtual_kits(banks: Sequence[Bank], n_kits: int, share: float, seed: in
     """
     if not n_kits:
         return list(banks)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         virtual = list(pool.map(virtual_bank, range(seed * 10_000, seed * 10_000 + n_kits)))
     n_times = max(1, round(n_kits * (1 - share) / (share * len(banks))))
     return [*banks] * n_times + virtual

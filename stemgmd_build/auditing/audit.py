@@ -16,13 +16,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from stemgmd_build.auditing.loudness import balance
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import require
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.paths import CacheError
+from stemgmd_build.progress import progress
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import (
     ARTICULATIONS,
@@ -106,7 +106,7 @@ def audit(
     audits: list[KitAudit] = []
     banks: list[Bank] = []
     faults: list[str] = []
-    for kit in tqdm(kits, desc="kits", disable=not show_progress, leave=False):
+    for kit in progress(kits, desc="kits", unit="kits", disable=not show_progress, leave=False):
         bank, unheard = _sample(kit)
         faults += unheard
         if bank is not None:
@@ -250,11 +250,15 @@ def find_shared(banks: Sequence[Bank], *, show_progress: bool = False) -> list[S
     """Pairs of kits with a recording in common, comparing every layer of pieces of one stem."""
     spectra = [
         {piece: _spectra(bank, piece) for piece in PIECES if piece in bank.kit.sounds}
-        for bank in tqdm(banks, desc="spectra", disable=not show_progress, leave=False)
+        for bank in progress(
+            banks, desc="spectra", unit="kits", disable=not show_progress, leave=False
+        )
     ]
     pairs = list(itertools.combinations(range(len(banks)), 2))
     found = []
-    for i, j in tqdm(pairs, desc="pairs", disable=not show_progress, leave=False):
+    for i, j in progress(
+        pairs, desc="compared", unit="pairs", disable=not show_progress, leave=False
+    ):
         by_pieces = {
             (ours, theirs): _correlation(spectra[i][ours], spectra[j][theirs])
             for ours, theirs in _COMPARED_PIECES

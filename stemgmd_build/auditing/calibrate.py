@@ -1,7 +1,7 @@
 """Measure every kit's gain over the whole of GMD and write it into catalogue.toml.
 
 For maintainers, after a kit was added or its map or gains changed:
-    python -m stemgmd_build.auditing.calibrate [KIT ...]
+    stemgmd calibrate [KIT ...]
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def calibrate(kit_ids: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the gains of kits into the catalogue."""
     parser = argparse.ArgumentParser(
-        prog="python -m stemgmd_build.auditing.calibrate",
+        prog="stemgmd calibrate",
         description="Measure kits' gains over the whole of GMD and write them into the catalogue.",
     )
     parser.add_argument("kits", nargs="*", help="ids (default: every kit on this machine)")
@@ -61,7 +61,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

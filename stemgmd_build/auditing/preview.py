@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import whole
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.plots import contact_sheet
+from stemgmd_build.progress import progress
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, SAMPLE_RATE
 
@@ -35,7 +35,9 @@ def write_preview(kits: Sequence[Kit], folder: Path) -> list[Path]:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        banks = [load_bank(kit) for kit in tqdm(kits, desc="kits", leave=False)]
+        banks = [
+            load_bank(kit) for kit in progress(kits, desc="kits read", unit="kits", leave=False)
+        ]
         contact_sheet(folder / "contact_sheet.png", banks)
         return [folder / "contact_sheet.png", *(_write_audio(bank, folder) for bank in banks)]
     except (OSError, soundfile.SoundFileError) as error:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from tqdm import tqdm
 
 from stemgmd_build.audio import AudioFile, encoder_name
 from stemgmd_build.building import formats, licences, manifest, onsets
@@ -37,6 +36,7 @@ from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import Collection, Performance
 from stemgmd_build.performances.losses import losses
 from stemgmd_build.performances.notes import differences, notes_of
+from stemgmd_build.progress import progress
 from stemgmd_build.rendering.bank import is_sampled, load_bank
 from stemgmd_build.rendering.gain import tuned
 from stemgmd_build.rendering.render import RENDERER_VERSION
@@ -157,7 +157,9 @@ def _announced(kits: Sequence[Kit], unsampled: Sequence[str]) -> Iterable[Kit]:
     """The kits one by one; where some have yet to be sampled, a line says so, and a bar follows."""
     if unsampled:
         print(f"sampling first, once: {count_of_kits(unsampled)}", file=sys.stderr, flush=True)
-    bar: Iterable[Kit] = tqdm(kits, desc="kits", disable=not unsampled, leave=False)
+    bar: Iterable[Kit] = progress(
+        kits, desc="kits sampled", unit="kits", disable=not unsampled, leave=False
+    )
     return bar
 
 
@@ -280,9 +282,11 @@ def _run(
     with (
         contextlib.closing(outcomes),  # type: ignore[type-var]
         (plan.root / manifest.JOURNAL).open("a", encoding="utf-8") as journal,
-        tqdm(
+        progress(
+            desc="rendered",
+            unit="stem-hours",
             total=hours + 1e-9,  # the sum of the parts may exceed the whole by its rounding
-            disable=not show_progress,
+            disable=not show_progress or not plan.todo,
             smoothing=0.05,
             bar_format="{l_bar}{bar}| {n:.2f}/{total:.2f} hours [{elapsed}<{remaining}]",
         ) as bar,

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import soundfile
-from tqdm import tqdm
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.collection import SPLITS, Performance
 from stemgmd_build.performances.gmd import find_collection
+from stemgmd_build.progress import progress
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE, STEMS
 
 
@@ -40,7 +40,7 @@ def read_rows(folder: Path, splits: Sequence[str]) -> tuple[list[dict[str, str]]
     rows: list[dict[str, str]] = []
     kinds: set[str] = set()
     kits = sorted(kick.parent for kick in folder.glob("drummer*/*/*/kick"))
-    for kit in tqdm(kits, desc="reading folders", unit="folder", leave=False, disable=None):
+    for kit in progress(kits, desc="read", unit="folders", leave=False):
         drummer, session, name = kit.relative_to(folder).parts
         kinds.add(_kind(kit))
         for file in sorted((kit / "kick").glob("*.wav")):

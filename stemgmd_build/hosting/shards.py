@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from tqdm import tqdm
-
 from stemgmd_build.building import formats, manifest
 from stemgmd_build.building.build import Plan
 from stemgmd_build.building.workers import DISK_FULL, DiskFullError
@@ -36,6 +34,7 @@ from stemgmd_build.hosting.shard_index import (
 )
 from stemgmd_build.hosting.shard_plan import Sample, Shard, header, plan_shards, sample_json
 from stemgmd_build.performances.collection import SPLITS
+from stemgmd_build.progress import progress
 
 _COPIED: Final = (manifest.METADATA, manifest.SETTINGS, "LICENSES.md", "CITATIONS.bib")
 
@@ -75,7 +74,7 @@ def _write_shards(
         os.replace(folder / INDEX, folder / UNFINISHED)
     done = _reusable(folder, shards)
     _check_disk(folder, shards, done)
-    with tqdm(
+    with progress(
         total=sum(shard.n_bytes for shard in shards),
         unit="B",
         unit_scale=True,

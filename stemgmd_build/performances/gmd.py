@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tqdm import tqdm
-
 from stemgmd_build.download import download
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import lock_file, publish
@@ -30,6 +28,7 @@ from stemgmd_build.performances.collection import (
     read_score,
 )
 from stemgmd_build.performances.midi import LARGEST_MIDI_BYTES, read_bytes
+from stemgmd_build.progress import progress
 
 GMD_VARIABLE: Final = "STEMGMD_GMD"
 ARCHIVE_URL: Final = (
@@ -208,7 +207,7 @@ def verify(root: Path) -> CopyReport:
     missing, changed, unreadable = [], [], []
     n_hits = n_pedal_events = 0
     paths = sorted(official.keys() | rows.keys())
-    for path in tqdm(paths, desc="verifying", unit=" files", disable=None):
+    for path in progress(paths, desc="verified", unit="files", leave=False):
         if not (root / path).is_file():
             missing.append(path)
             continue

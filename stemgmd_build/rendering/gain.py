@@ -18,7 +18,6 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
@@ -26,6 +25,7 @@ from stemgmd_build.kits.kit import Kit
 from stemgmd_build.paths import cache_folder, unwritable
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.performances.midi import LARGEST_MIDI_BYTES, read_bytes
+from stemgmd_build.progress import progress
 from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.rendering.render import (
     FIVE_ROWS,
@@ -109,7 +109,9 @@ def _midi_hash(collection: Collection) -> str:
 def all_strikes(collection: Collection) -> tuple[Strikes, ...]:
     """Every performance of a collection that can be read, as arrays."""
     found = []
-    for performance in tqdm(collection.performances, desc="reading", unit="file", leave=False):
+    for performance in progress(
+        collection.performances, desc="performances read", unit="files", leave=False
+    ):
         with suppress(UserError):
             found.append(strikes_of(collection.read_score(performance)))
     return tuple(found)
@@ -130,7 +132,9 @@ class _Bounded:
 
 def loudest_sample(bank: Bank, strikes: tuple[Strikes, ...]) -> float:
     """Largest absolute sample of any piece, stem or mixture in any mode of rendering."""
-    tracks = list(tqdm(_bounded(bank, strikes), desc=f"gain of {bank.kit.id}", leave=False))
+    tracks = list(
+        progress(_bounded(bank, strikes), desc=f"gain of {bank.kit.id}", unit="tracks", leave=False)
+    )
     # The frame that promises most of each track first: that raises what the others must exceed.
     loudest = max((_frame_peak(t.plan, int(np.argmax(t.bound))) for t in tracks), default=0.0)
     hopeful = [

@@ -228,5 +228,5 @@ def test_bad_arguments_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "file").touch()
     assert learn.main(["--kits", WHEEL_KIT, "--out", str(tmp_path / "file" / "x.npz")]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len([line for line in lines if line.startswith("python -m baselines.learn: error")]) == 2
+    assert len([line for line in lines if line.startswith("stemgmd learn: error")]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

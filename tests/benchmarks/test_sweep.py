@@ -204,9 +204,7 @@ def test_clips_hold_every_stem_often_enough(collection: Collection) -> None:
 
 def test_bad_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main(["--systems", "demucs"]) == 2
-    assert capsys.readouterr().err.startswith(
-        "python -m benchmarks.studies.sweep: error: no search for"
-    )
+    assert capsys.readouterr().err.startswith("stemgmd study sweep: error: no search for")
     with pytest.raises(SystemExit) as caught:
         sweep.main(["--help"])
     assert caught.value.code == 0

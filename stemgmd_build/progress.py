@@ -23,10 +23,10 @@ class _Lines(tqdm):  # type: ignore[type-arg]
         self._lasts = options.pop("leave", True)
         self._before = time.monotonic()
         self._shown: Any = None
-        options["bar_format"] = options.get("bar_format") or _LINE_WITHOUT_TOTAL
         super().__init__(*arguments, mininterval=_LINE_SEC, miniters=1, **options)
-        if self.total is not None and self.bar_format == _LINE_WITHOUT_TOTAL:
-            self.bar_format = _LINE
+        self.bar_format = _LINE if self.total else _LINE_WITHOUT_TOTAL
+        if isinstance(self.total, float):
+            self.bar_format = _LINE.replace("n_fmt", "n:.2f").replace("total_fmt", "total:.2f")
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         now = time.monotonic()

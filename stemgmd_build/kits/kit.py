@@ -16,13 +16,19 @@ from typing import Any, Final, Literal
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits.packages import Package
+from stemgmd_build.samplers.drumgizmo import DrumGizmoKit, is_drumgizmo
 from stemgmd_build.samplers.drumkit_xml import is_file
 from stemgmd_build.samplers.hydrogen import HydrogenKit
 from stemgmd_build.samplers.samples import SampleFolder
+from stemgmd_build.samplers.sfz import SfzKit
+from stemgmd_build.samplers.takes import Part, Take, files_of, pan_factors
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECE_OF_ARTICULATION, PIECES
 
 Split = Literal["train", "test"]
-Kind = Literal["soundfont", "hydrogen", "samples"]
+Kind = Literal["soundfont", "hydrogen", "samples", "sfz", "drumgizmo"]
+
+MICROPHONE: Final = "{microphone}"
+"""Stands in a file's name for the name of each microphone."""
 
 GENERAL_MIDI: Final[Mapping[str, int]] = {
     "kick": 36,
@@ -48,14 +54,16 @@ GENERAL_MIDI: Final[Mapping[str, int]] = {
 class Sound:
     """What an articulation sounds like: a key of the source, repitched and turned up or down.
 
-    ``key`` is a note number (SoundFont) or an instrument id (Hydrogen). A kit of sample files has
-    ``files`` instead, one a velocity layer, softest first.
+    ``key`` is a note number, or an instrument id (Hydrogen). A kit of sample files has ``files``
+    instead, one per velocity layer, softest first. Where layers are more than a file each,
+    ``takes`` are the layers, and ``files`` all that they are made of.
     """
 
     key: int = 0
     semitones: float = 0.0
     gain_db: float = 0.0
     files: tuple[str, ...] = ()
+    takes: tuple[Take, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class Kit:
     ``path`` is relative to the root of the Debian ``package`` or of the Python package ``wheel``
     for kits of the catalogue, absolute for own kits.
     ``sha256`` is that of the SoundFont file, or of the listing of the files used of a folder.
+    ``microphones`` of a DrumGizmo kit, by name: gain in dB and pan; empty for the usual mix.
     ``gain`` is the one factor under which no sample of GMD clips; None until it is measured.
     """
 
@@ -86,19 +95,43 @@ class Kit:
     url: str = ""
     note: str = ""
     gain: float | None = None
+    microphones: tuple[tuple[str, float, float], ...] = ()
 
     def sound(self, articulation: str) -> Sound:
         """The sound of an articulation, or of its piece where the kit has no finer one."""
         return self.sounds.get(articulation) or self.sounds[PIECE_OF_ARTICULATION[articulation]]
 
 
+def parse_microphones(table: Any, where: str) -> dict[str, tuple[float, float]]:
+    """Microphone -> (gain in dB, pan from -1 to 1) of a TOML table.
+
+    A value is the gain, or a table with gain_db and pan. Raises UserError, naming ``where``.
+    """
+    if not isinstance(table, Mapping):
+        raise UserError(f"{where}: microphones is not a table")
+    found = {}
+    for name, value in table.items():
+        place = value if isinstance(value, Mapping) else {"gain_db": value}
+        if set(place) - {"gain_db", "pan"}:
+            raise UserError(f"{where}: microphone {name} has gain_db and pan, not {sorted(place)}")
+        found[str(name)] = (
+            number(place.get("gain_db", 0.0), f"{where}: microphones.{name}", limit=60),
+            number(place.get("pan", 0.0), f"{where}: microphones.{name}.pan", limit=1),
+        )
+    return found
+
+
 def parse_sounds(
-    sounds: Mapping[str, Any], gain_db: Mapping[str, Any], where: str
+    sounds: Mapping[str, Any],
+    gain_db: Mapping[str, Any],
+    where: str,
+    microphones: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Sound]:
     """Articulation -> Sound from a TOML table, with gains by piece or articulation in dB.
 
     A value is a key, a file, a list of files (velocity layers, softest first), or a table of key or
-    files and semitones. Raises UserError, naming ``where``.
+    files and semitones. A file with "{microphone}" in its name stands for the sum of the files of
+    all ``microphones``. Raises UserError, naming ``where``.
     """
     for name in (*sounds, *gain_db):
         if name not in ARTICULATIONS:
@@ -111,7 +144,7 @@ def parse_sounds(
         )
     return {
         name: replace(
-            _parse_sound(value, f"{where}: {name}"),
+            _mixed(_parse_sound(value, f"{where}: {name}"), microphones or {}, f"{where}: {name}"),
             gain_db=sum(
                 number(gain_db.get(level, 0.0), f"{where}: gain_db.{level}", limit=40)
                 for level in dict.fromkeys((PIECE_OF_ARTICULATION[name], name))
@@ -138,6 +171,26 @@ def _parse_sound(value: Any, where: str) -> Sound:
     return Sound(key=number(value, where, whole=True))
 
 
+def _mixed(sound: Sound, microphones: Mapping[str, tuple[float, float]], where: str) -> Sound:
+    """The sound with every file that stands for several microphones as the sum of theirs."""
+    if not any(MICROPHONE in file for file in sound.files):
+        return sound
+    if not microphones:
+        raise UserError(f"{where}: {MICROPHONE} is in a file's name, but there is no [microphones]")
+    takes = tuple(
+        Take(
+            tuple(
+                Part(file.replace(MICROPHONE, name), *pan_factors(gain_db, pan))
+                for name, (gain_db, pan) in microphones.items()
+            )
+            if MICROPHONE in file
+            else (Part(file),)
+        )
+        for file in sound.files
+    )
+    return replace(sound, files=files_of(takes), takes=takes)
+
+
 def _looks_like_a_file(text: str) -> bool:
     return bool(Path(text).suffix)
 
@@ -160,6 +213,10 @@ def source_hash(path: Path, sounds: Mapping[str, Sound]) -> str:
 
     Those that are used and exist: ``sounds`` name sample files, a Hydrogen kit names its own.
     """
+    if path.suffix.lower() == ".sfz":
+        return SfzKit(path).digest()
+    if is_drumgizmo(path):
+        return DrumGizmoKit(path).digest()
     if not path.is_dir():
         return _file_hash(path)
     names = {file for sound in sounds.values() for file in sound.files}

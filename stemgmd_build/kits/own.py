@@ -1,4 +1,4 @@
-"""Kits of the user's, by path: a SoundFont, a Hydrogen kit, or a TOML file that maps sounds."""
+"""Your own kits, by path: SFZ, SoundFont, Hydrogen, DrumGizmo, or a TOML file that maps sounds."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from stemgmd_build.kits.kit import (
     Kit,
     Sound,
     number,
+    parse_microphones,
     parse_sounds,
     source_hash,
 )
 from stemgmd_build.paths import cache_folder, unwritable
+from stemgmd_build.samplers.drumgizmo import DrumGizmoKit, Microphone, is_drumgizmo
 from stemgmd_build.samplers.drumkit_xml import is_file
 from stemgmd_build.samplers.hydrogen import HydrogenKit
 from stemgmd_build.samplers.samples import SampleFolder
+from stemgmd_build.samplers.sfz import SfzKit
 from stemgmd_build.samplers.soundfont import check_riff
 from stemgmd_build.taxonomy import PIECES
 
@@ -38,7 +41,7 @@ _SECOND_CHOICE: Final[Mapping[str, tuple[int, ...]]] = {
     "crash_left": (57,),
     "ride": (59,),
 }
-"""General MIDI's other keys of a piece, for Hydrogen kits that lack the first."""
+"""General MIDI's other keys of a piece, for kits that lack the first."""
 
 _KIT_ID: Final = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 _INFO: Final = {b"INAM": "name", b"IENG": "author", b"ICOP": "licence"}
@@ -46,14 +49,14 @@ _MAX_INFO_BYTES: Final = 1 << 20
 
 
 def own_kit(path: Path) -> Kit:
-    """A kit of the user's: a TOML file with a map, a SoundFont, or a Hydrogen kit.
+    """Your own kit: a TOML file with a map, an SFZ file, a SoundFont, a Hydrogen or DrumGizmo kit.
 
     A Hydrogen kit is a folder, its drumkit.xml, or an export (.h2drumkit), which is unpacked into
-    the cache. A TOML file has ``path`` (of the font or kit, relative to itself) and may have id,
-    name, family, split, author, licence, bank, preset, sounds and gain_db. Without a map, General
-    MIDI holds; a folder of sample files needs one. Name, author and licence are by default what
-    the source says of itself. Sample files may be missing: only what plays one fails, when it is
-    sampled. Raises UserError naming the file.
+    the cache. A DrumGizmo kit is its drumkit file. A TOML file has ``path`` (of the font or kit,
+    relative to itself). It may have id, name, family, split, author, licence, bank, preset, sounds,
+    gain_db and microphones. Without a map, General MIDI holds; a folder of sample files needs one.
+    Name, author and licence are by default what the source says of itself. Sample files may be
+    missing: only what plays one fails, when it is sampled. Raises UserError naming the file.
     """
     if path.suffix.lower() != ".toml":
         return _own_kit({"path": str(path)}, Path(), str(path))
@@ -76,6 +79,7 @@ def own_kit(path: Path) -> Kit:
         "url",
         "sounds",
         "gain_db",
+        "microphones",
     ]
     unknown = sorted(set(entry) - set(known))
     if unknown or not isinstance(entry.get("path"), str):
@@ -87,7 +91,8 @@ def own_kit(path: Path) -> Kit:
 def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
     path = base / entry["path"]
     try:
-        source = (path.parent if path.name == "drumkit.xml" else path).resolve(strict=True)
+        is_folder = path.name == "drumkit.xml" and not is_drumgizmo(path)
+        source = (path.parent if is_folder else path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
         raise UserError(f"{where}: {str(path)!r} does not exist") from error
     kit_id = entry.get("id", re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-"))
@@ -99,12 +104,15 @@ def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
         if not isinstance(entry.get(name, {}), Mapping):
             raise UserError(f"{where}: {name} is not a table")
     gain_db = entry.get("gain_db", {})
-    sounds = parse_sounds(entry["sounds"], gain_db, where) if entry.get("sounds") else {}
+    microphones = parse_microphones(entry.get("microphones", {}), where)
+    sounds = (
+        parse_sounds(entry["sounds"], gain_db, where, microphones) if entry.get("sounds") else {}
+    )
     if source.suffix.lower() == ".h2drumkit" and source.is_file():
         source = _unpacked(source)
-    kind, hydrogen = _recognize(source, sounds, where)
-    sounds = sounds or parse_sounds(_general_midi(hydrogen, where), gain_db, where)
-    stated = _stated(source, kind, hydrogen)
+    kind, player = _recognize(source, sounds, microphones, where)
+    sounds = sounds or parse_sounds(_general_midi(player, where), gain_db, where)
+    stated = _stated(source, kind, player)
     name, author, licence, url = (
         str(entry.get(key, stated.get(key, ""))) for key in ("name", "author", "licence", "url")
     )
@@ -122,13 +130,24 @@ def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
         author=author,
         licence=licence,
         url=url,
+        microphones=tuple((name, *place) for name, place in microphones.items())
+        if kind == "drumgizmo"
+        else (),
     )
 
 
 def _recognize(
-    source: Path, sounds: Mapping[str, Sound], where: str
-) -> tuple[Kind, HydrogenKit | None]:
-    """What an own kit is. Raises UserError where it is nothing that can be played."""
+    source: Path,
+    sounds: Mapping[str, Sound],
+    microphones: Mapping[str, tuple[float, float]],
+    where: str,
+) -> tuple[Kind, HydrogenKit | SfzKit | DrumGizmoKit | None]:
+    """What your own kit is. Raises UserError where it is nothing that can be played."""
+    if source.suffix.lower() == ".sfz":
+        return "sfz", SfzKit(source)
+    if is_drumgizmo(source):
+        places = {name: Microphone(*place) for name, place in microphones.items()}
+        return "drumgizmo", DrumGizmoKit(source, places)
     if any(sound.files for sound in sounds.values()):
         _check_files(source, sounds, where)
         return "samples", None
@@ -163,10 +182,12 @@ def _unpacked(export: Path) -> Path:
     return kits[0].resolve()
 
 
-def _stated(source: Path, kind: Kind, hydrogen: HydrogenKit | None) -> dict[str, str]:
+def _stated(
+    source: Path, kind: Kind, player: HydrogenKit | SfzKit | DrumGizmoKit | None
+) -> dict[str, str]:
     """Name, author and licence as the source gives them, as far as it does."""
-    if hydrogen is not None:
-        return {key: getattr(hydrogen, key) for key in ("name", "author", "licence")}
+    if isinstance(player, HydrogenKit | DrumGizmoKit):
+        return {key: getattr(player, key) for key in ("name", "author", "licence")}
     return _font_info(source) if kind == "soundfont" else {}
 
 
@@ -187,11 +208,17 @@ def _font_info(font: Path) -> dict[str, str]:
     return stated
 
 
-def _general_midi(hydrogen: HydrogenKit | None, where: str) -> Mapping[str, int]:
-    """General MIDI's map, through Hydrogen's own notes where it is a Hydrogen kit."""
-    if hydrogen is None:
+def _general_midi(
+    player: HydrogenKit | SfzKit | DrumGizmoKit | None, where: str
+) -> Mapping[str, int]:
+    """General MIDI's map, through a Hydrogen kit's own notes, of those keys that play something."""
+    if player is None:
         return GENERAL_MIDI
-    by_note = hydrogen.general_midi_map()
+    by_note = (
+        player.general_midi_map()
+        if isinstance(player, HydrogenKit)
+        else {key: key for key in player.keys()}  # noqa: SIM118
+    )
     found = {
         name: by_note[key]
         for name, note in GENERAL_MIDI.items()

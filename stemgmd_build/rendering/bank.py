@@ -38,7 +38,7 @@ BANK_VERSION: Final = 1
 CACHE_STATUS: Final = 3
 """How the program that samples ends where the fault is the cache's and not the kit's."""
 
-_BUILD_TIMEOUT_SEC: Final = 600
+_BUILD_TIMEOUT_SEC: Final = 1800
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,13 @@ def _digest(kit: Kit) -> tuple[str, str]:
 
 def _hash(kit: Kit, source: str) -> str:
     # Gains are left out: they are applied to the table, not to the samples.
-    keys = {name: (s.files or s.key, s.semitones) for name, s in sorted(kit.sounds.items())}
-    facts = [BANK_VERSION, kit.kind, kit.sha256, kit.bank, kit.preset, keys, source]
+    keys = {
+        name: (repr(s.takes) if s.takes else s.files or s.key, s.semitones)
+        for name, s in sorted(kit.sounds.items())
+    }
+    facts: list[object] = [BANK_VERSION, kit.kind, kit.sha256, kit.bank, kit.preset, keys, source]
+    if kit.microphones:
+        facts.append(kit.microphones)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -145,9 +150,14 @@ def sampler_of(kit: Kit) -> str:
         from stemgmd_build.samplers.soundfont import library_version
 
         return f"FluidSynth {library_version()}"
+    if kit.kind == "sfz":
+        from stemgmd_build.samplers import sfz
+
+        return f"pysfizz {sfz.library_version()}"
     import soxr
 
-    reader = "Hydrogen kit reader" if kit.kind == "hydrogen" else "sample files"
+    readers = {"hydrogen": "Hydrogen kit reader", "drumgizmo": "DrumGizmo kit reader"}
+    reader = readers.get(kit.kind, "sample files")
     return f"{reader}, soxr {soxr.__version__}"
 
 
@@ -190,7 +200,10 @@ def _open(kit: Kit, digest: str, source: str, gain: float) -> Bank:
 
 def sound_name(sound: Sound) -> str:
     """What a sound is called in a bank's index."""
-    return f"{'|'.join(sound.files) or sound.key}{sound.semitones:+g}"
+    source = "|".join(sound.files) or sound.key
+    if sound.takes:  # other mixes or cuts of the same files are other sounds
+        source = hashlib.sha256(repr(sound.takes).encode()).hexdigest()[:16]
+    return f"{source}{sound.semitones:+g}"
 
 
 def _make_in_own_process(kit: Kit, digest: str) -> None:

@@ -74,16 +74,29 @@ def _striker(kit: Kit, path: Path) -> Iterator[Strike]:
                 sound.key, velocity, semitones=sound.semitones, max_samples=limit
             )
         return
+    if kit.kind == "sfz":
+        from stemgmd_build.samplers.sfz import SfzKit
+
+        instrument = SfzKit(path)
+        yield lambda sound, velocity, limit: instrument.strike(
+            sound.key, velocity, semitones=sound.semitones, max_samples=limit
+        )
+        return
+    from stemgmd_build.samplers.drumgizmo import DrumGizmoKit, Microphone
     from stemgmd_build.samplers.hydrogen import HydrogenKit
     from stemgmd_build.samplers.samples import SampleFolder
 
     kept = functools.lru_cache(maxsize=256)  # probes ask for the same few layers 127 times over
-    if kit.kind == "hydrogen":
-        strike = kept(HydrogenKit(path).strike)
+    if kit.kind in ("hydrogen", "drumgizmo"):
+        places = {name: Microphone(*place) for name, *place in kit.microphones}
+        player = HydrogenKit(path) if kit.kind == "hydrogen" else DrumGizmoKit(path, places)
+        strike = kept(player.strike)
         yield lambda s, velocity, limit: strike(s.key, velocity, semitones=s.semitones)[:, :limit]
     else:
         play = kept(SampleFolder(path).strike)
-        yield lambda s, velocity, limit: play(s.files, velocity, semitones=s.semitones)[:, :limit]
+        yield lambda s, velocity, limit: play(s.takes or s.files, velocity, semitones=s.semitones)[
+            :, :limit
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Drum sounds from sample files: one file a velocity layer, softest first.
+"""Drum sounds from sample files: per velocity layer one file, or a take of several, softest first.
 
 Velocities 1 to 127 are shared out evenly among a sound's files, and within a layer the gain is
 velocity / 127, as Hydrogen has it. Files are of any rate and format that libsndfile reads.
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from stemgmd_build.config import one_line
 from stemgmd_build.errors import UserError
 from stemgmd_build.samplers.drumkit_xml import MAX_SEMITONES
+from stemgmd_build.samplers.takes import Take, mixed
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 MAX_SAMPLE_SEC: Final = 60.0
 MAX_CHANNELS: Final = 8
+MAX_MICROPHONES: Final = 64
 SAMPLE_RATES: Final = (4000, 384000)
 
 
@@ -33,21 +35,33 @@ class SampleFolder:
         self.folder = folder.resolve()
 
     def strike(
-        self, files: Sequence[str], velocity: int, *, semitones: float = 0.0
+        self, layers: Sequence[str | Take], velocity: int, *, semitones: float = 0.0
     ) -> NDArray[np.float32]:
         """The whole sound of one strike: float32 (2, n_samples) at 44,100 Hz, full scale 1.0.
 
         Args:
-            files: of the sound's velocity layers, softest first, relative to the folder.
+            layers: the velocity layers, softest first. Their files are relative to the folder.
             velocity: MIDI's, 1 to 127.
             semitones: repitches, and so shortens or lengthens.
 
         Raises:
             UserError: a file is missing, broken, or outside of the folder.
         """
-        layer = (velocity - 1) * len(files) // 127
-        sound, _ = read_sample(self.path_of(files[layer]), semitones)
-        return sound[[0, -1]] * np.float32(velocity / 127)
+        layer = layers[(velocity - 1) * len(layers) // 127]
+        if isinstance(layer, Take):
+            sound = mixed(layer, self._read_part)
+            if semitones:  # after the cut: where a strike begins is told for the file's own pitch
+                step = 2.0 ** (semitones / 12.0)
+                sound = soxr.resample(sound.T, step * SAMPLE_RATE, SAMPLE_RATE, quality="VHQ").T
+        else:
+            sound = read_sample(self.path_of(layer), semitones)[0][[0, -1]]
+        return sound * np.float32(velocity / 127)
+
+    def _read_part(self, file: str, channel: int | None) -> NDArray[np.float32]:
+        path = self.path_of(file)
+        if channel is None:
+            return read_sample(path)[0]
+        return read_channel(path, channel)
 
     def path_of(self, file: str) -> Path:
         """Where a file of the kit is. Raises UserError where it is missing or outside."""
@@ -58,6 +72,17 @@ class SampleFolder:
         if not path.is_relative_to(self.folder) or not path.is_file():
             raise UserError(f"{one_line(file)!r} is no file in {self.folder}")
         return path
+
+
+def read_channel(path: Path, channel: int) -> NDArray[np.float32]:
+    """One channel of a file of any number of them, at 44,100 Hz: float32 (1, n).
+
+    Raises UserError for a file that is no sound, or no drum's, or lacks the channel.
+    """
+    samples, rate = _decoded(path, channel)
+    if rate != SAMPLE_RATE:
+        samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="VHQ")
+    return np.ascontiguousarray(samples.T)
 
 
 def read_sample(path: Path, semitones: float = 0.0) -> tuple[NDArray[np.float32], float]:
@@ -87,20 +112,27 @@ def _resampled(
     return sound, step
 
 
-def _decoded(path: Path) -> tuple[NDArray[np.float32], int]:
-    """A sample file as float32 (n_samples, 1 or 2), and its rate in Hz."""
+def _decoded(path: Path, channel: int | None = None) -> tuple[NDArray[np.float32], int]:
+    """A sample file as float32 (n_samples, 1 or 2), or one channel of it, and its rate in Hz."""
     try:
         with soundfile.SoundFile(path) as file:
             rate = int(file.samplerate)
             if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
                 raise UserError(f"{path}: has a sample rate of {rate:,} Hz, which is no sound's")
-            if file.frames > MAX_SAMPLE_SEC * rate or file.channels > MAX_CHANNELS:
+            # One channel is asked for of a kit's recordings by all of its microphones.
+            most = MAX_CHANNELS if channel is None else MAX_MICROPHONES
+            if file.frames > MAX_SAMPLE_SEC * rate or file.channels > most:
                 raise UserError(
-                    f"{path}: has more than {MAX_SAMPLE_SEC:g} s or {MAX_CHANNELS} channels, "
+                    f"{path}: has more than {MAX_SAMPLE_SEC:g} s or {most} channels, "
                     "which is no drum hit"
                 )
             # Like Hydrogen, the first two channels of files that have more.
-            samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)[:, :2]
+            samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
+            if channel is not None and not 0 <= channel < samples.shape[1]:
+                raise UserError(
+                    f"{path}: has {samples.shape[1]} channels, and none of number {channel + 1}"
+                )
+            samples = samples[:, :2] if channel is None else samples[:, channel : channel + 1]
     except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         raise UserError(f"{path}: is not a readable sound file ({one_line(str(error))})") from error
     if not len(samples) or not np.isfinite(samples).all():

@@ -154,14 +154,14 @@ def make_steps(
 
 
 def _training(experiment: Experiment, collection: Collection, out: Path, n_workers: int) -> Step:
-    from larsnet.network.larsnet import flops_of_nets
+    from larsnet.network.protocol import flops
     from larsnet.training.config import load_config
 
     config = load_config(experiment.weights)
     hours = config.steps * config.batch * config.n_samples / 44_100 / 3600
     # forwards once, and backwards, which is twice as much: for the weights and for the inputs
-    flops = 3 * config.steps * config.batch * flops_of_nets(config.model, config.n_frames)
-    wall_hours = flops / _TRAINING_FLOPS_PER_CPU_SEC / n_workers / 3600
+    n_flops = 3 * config.steps * config.batch * flops(config.model, config.n_frames)
+    wall_hours = n_flops / _TRAINING_FLOPS_PER_CPU_SEC / n_workers / 3600
     return Step(
         "training",
         ("train", experiment.weights, "--out", str(out / "training"), "--gmd",

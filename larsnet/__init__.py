@@ -16,27 +16,34 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from larsnet.network.checkpoint import load_checkpoint, save_checkpoint
+    from larsnet.network.protocol import MaskNetwork, create, register
     from larsnet.network.weights import load_weights
     from larsnet.separation.inference import Separator
     from larsnet.separation.waveforms import SeparationOptions
     from larsnet.training.config import load_config
 
 __all__ = [
+    "MaskNetwork",
     "SeparationOptions",
     "Separator",
+    "create",
     "load_checkpoint",
     "load_config",
     "load_weights",
+    "register",
     "save_checkpoint",
     "separate",
 ]
 
 _HOMES: Final = {
+    "MaskNetwork": "larsnet.network.protocol",
     "SeparationOptions": "larsnet.separation.waveforms",
     "Separator": "larsnet.separation.inference",
+    "create": "larsnet.network.protocol",
     "load_checkpoint": "larsnet.network.checkpoint",
     "load_config": "larsnet.training.config",
     "load_weights": "larsnet.network.weights",
+    "register": "larsnet.network.protocol",
     "save_checkpoint": "larsnet.network.checkpoint",
 }
 

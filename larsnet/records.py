@@ -6,7 +6,7 @@ A setting that is misspelt, or of the wrong kind, must not be left at its defaul
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -61,3 +61,15 @@ def known(values: object, record: type[Any], table: str) -> dict[str, Any]:
         there = ", ".join(entry.name for entry in fields(record))
         raise ValueError(f"unknown key {unknown[0]!r} in {table}; there are {there}")
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def record_from(values: object, record: type[Any], table: str) -> Any:
+    """A record from plain values; fields that are records themselves are tables.
+
+    Raises ValueError or TypeError where a key or a value is not one of the record's.
+    """
+    given = known(values, record, table)
+    for name, kind in get_type_hints(record).items():
+        if name in given and is_dataclass(kind) and isinstance(kind, type):
+            given[name] = record_from(given[name], kind, f"{table}.{name}")
+    return record(**given)

@@ -28,9 +28,10 @@ from benchmarks.speed.larsnet import make_mixture, make_model
 from benchmarks.timing import device_name, measure_speed
 from larsnet.network.devices import usable_device
 from larsnet.network.larsnet import LARSNET, LarsNet
+from larsnet.network.protocol import create
 from larsnet.network.weights import load_weights
 from larsnet.separation.inference import Separator
-from larsnet.training.batches import Batch, Plans, analyse, planned
+from larsnet.training.batches import Plans, planned
 from larsnet.training.config import TrainConfig, load_config
 from larsnet.training.device_player import DevicePlayer, tabulate
 from larsnet.training.distributed import Team
@@ -110,17 +111,16 @@ def _training(
         return player.play(table, config.n_samples)
 
     _say(f"playing a batch of {config.batch}", _seconds(play, device, rounds))
-    model, stems = LarsNet(config.model).to(device), play()
-    _say("analysing it", _seconds(lambda: analyse(stems, model), device, rounds))
+    model, stems = create(config.model).to(device), play()
+    _say("analysing it", _seconds(lambda: model.examples(stems), device, rounds))
     _say("a step of the nets on it", _step_seconds(config, device, rounds))
 
 
 def _step_seconds(config: TrainConfig, device: torch.device, rounds: int) -> float:
     """One step of the optimizer on noise that lies there already."""
     learner = Learner(config, Team(0, 1, device))
-    cells = (2, config.model.unet.n_bins, config.n_frames)
-    stems = torch.rand(config.batch, len(config.model.stems), *cells, device=device)
-    batch = Batch(stems.sum(dim=1), stems)
+    shape = (config.batch, len(config.model.stems), 2, config.n_samples)
+    batch = learner.model.examples(torch.rand(shape, device=device))
 
     def step() -> None:
         learner.optimizer.zero_grad(set_to_none=True)
@@ -133,6 +133,7 @@ def _step_seconds(config: TrainConfig, device: torch.device, rounds: int) -> flo
 def _separation(device: torch.device, seconds: float, rounds: int, *, paper: bool) -> None:
     mixture = make_mixture(seconds)
     packaged = load_weights()
+    assert isinstance(packaged, LarsNet)
     models = {"the packaged nets": packaged}
     if paper:
         models["the paper's nets"] = make_model(LARSNET)

@@ -112,6 +112,5 @@ def _separate_with_bar(separator: Separator, track: Track, options: argparse.Nam
             track,
             options.out,
             options.format,
-            exact_sum=options.sum_to_mixture,
             progress=show,
         )

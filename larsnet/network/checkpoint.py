@@ -1,4 +1,4 @@
-"""A bank in one file: safetensors, with its configuration, notes and a hash in the header.
+"""A network in one file: safetensors, with its configuration, notes and a hash in the header.
 
 Format "larsnet-1": tensors are a network's state dict, convolutions'
 weights in single or half precision; the header holds ``format``, ``config`` (JSON), ``notes``
@@ -21,7 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from larsnet.network.larsnet import LarsNet, LarsnetConfig, config_from_dict, config_to_dict
+from larsnet.network.protocol import (
+    MaskNetwork,
+    NetworkConfig,
+    config_from_values,
+    config_to_values,
+    create,
+    n_parameters,
+)
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
 
@@ -33,19 +40,19 @@ _MAX_PARAMETERS: Final = 500_000_000
 class CheckpointInfo:
     """What a checkpoint says of itself."""
 
-    config: LarsnetConfig
+    config: NetworkConfig
     sha256: str
     notes: Mapping[str, Any]
 
 
 def save_checkpoint(
-    model: LarsNet,
+    model: MaskNetwork,
     path: Path,
     *,
     notes: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> str:
-    """Write the bank to ``path``, all of it or nothing; return its hash.
+    """Write the network to ``path``, all of it or nothing; return its hash.
 
     ``dtype`` is what the convolutions' weights are stored as (float32, float16 or bfloat16); all
     else is small and stays: variances of magnitudes do not fit half precision. Raises UserError
@@ -55,7 +62,7 @@ def save_checkpoint(
         name: tensor.detach().to("cpu", dtype if tensor.dim() == 4 else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    config = json.dumps(config_to_dict(model.config), sort_keys=True)
+    config = json.dumps(config_to_values(model.config), sort_keys=True)
     digest = _digest(config, tensors)
     header = {
         "format": FORMAT,
@@ -80,14 +87,14 @@ def read_info(path: Path) -> CheckpointInfo:
     return _read(path, with_tensors=False)[0]
 
 
-def load_checkpoint(path: Path) -> LarsNet:
-    """The bank of a checkpoint, on the processor, in evaluation, in single precision.
+def load_checkpoint(path: Path) -> MaskNetwork:
+    """The network of a checkpoint, on the processor, in evaluation, in single precision.
 
     Raises:
         UserError: no such file, cut short, damaged, of another format or another shape.
     """
     info, tensors = _read(path, with_tensors=True)
-    model = LarsNet(info.config)
+    model = create(info.config)
     load_exactly(model, tensors, str(path))
     return model.eval()
 
@@ -132,17 +139,17 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[CheckpointInfo, dict[str, 
 def _parse(header: Mapping[str, str], path: Path) -> CheckpointInfo:
     if header.get("format") != FORMAT:
         found = header.get("format", "none")
-        raise UserError(f"{path} is of format {found[:40]!r}, not {FORMAT!r}: no LarsNet of ours")
+        raise UserError(f"{path} is of format {found[:40]!r}, not {FORMAT!r}: no network of ours")
     try:
-        config = config_from_dict(json.loads(header["config"]))
+        config = config_from_values(json.loads(header["config"]))
         notes = json.loads(header["notes"])
         info = CheckpointInfo(config, header["sha256"], dict(notes))
         with torch.device("meta"):  # sizes without memory: a header may claim anything
-            n_parameters = sum(p.numel() for p in LarsNet(config).nets.parameters())
+            size = n_parameters(create(config))
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path} has a header that cannot be understood: {_line(error)}") from error
-    if n_parameters > _MAX_PARAMETERS:
-        raise UserError(f"{path} claims {n_parameters:,} parameters, which is no LarsNet")
+    if size > _MAX_PARAMETERS:
+        raise UserError(f"{path} claims {size:,} parameters: no network of ours")
     return info
 
 

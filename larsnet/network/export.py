@@ -1,10 +1,9 @@
 """A net for other runtimes, as `stemgmd export` writes it.
 
-What is exported is the mask of one stem: magnitudes (batch, 2, bins, frames) of the
-configuration's STFT in, masks of the same shape out, bands and compression included. The batch may
-be of any size, frames are one patch. A path that ends in .onnx gets ONNX (it needs the extra
-``onnx``), one in .pt2 torch.export's own format. The file is then run beside torch on
-random magnitudes, and refused where they differ.
+What is exported gives the masks of one stem, (batch, 2, bins, frames), from what the network sees
+of a window. For LarsNet that is magnitudes; bands and compression are included. The batch may be of
+any size. A path that ends in .onnx gets ONNX (it needs the extra ``onnx``), one in .pt2
+torch.export's own format. The file is run beside torch on noise, and refused where they differ.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import logging
 import os
 import warnings
 from contextlib import suppress
-from copy import deepcopy
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -23,30 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from larsnet.network.larsnet import LarsNet
-from larsnet.network.unet import AUDIO_CHANNELS
+from baselines.spectral import stft
+from larsnet.network.protocol import MaskNetwork
 from stemgmd_build.errors import UserError
 
 TOLERANCE: Final = 1e-4
 """Of a mask, which is in [0, 1]."""
 
 
-class StemMask(nn.Module):
-    """One stem of a bank as a module of one input and one output."""
-
-    def __init__(self, model: LarsNet, stem: str) -> None:
-        super().__init__()
-        self.model, self.stem = deepcopy(model), stem
-        for name in set(self.model.nets) - {stem, "shared"}:
-            del self.model.nets[name]
-
-    def forward(self, magnitudes: Tensor) -> Tensor:
-        """Masks (batch, 2, bins, frames) of magnitudes of that shape."""
-        masks: Tensor = self.model(magnitudes, (self.stem,))
-        return masks.flatten(1, 2)
-
-
-def export_stem(model: LarsNet, stem: str, path: Path) -> float:
+def export_stem(model: MaskNetwork, stem: str, path: Path) -> float:
     """Write the net of a stem to ``path`` and compare it with torch.
 
     Returns:
@@ -54,26 +37,28 @@ def export_stem(model: LarsNet, stem: str, path: Path) -> float:
 
     Raises:
         UserError: an unknown stem or suffix, a missing extra, a file that cannot be written or
-            that computes something else.
+            that computes something else, a network that torch cannot trace.
     """
     if stem not in model.config.stems:
         raise UserError(f"no stem {stem!r}: there are {', '.join(model.config.stems)}")
     if path.suffix not in (".onnx", ".pt2"):
         raise UserError(f"{path} must end in .onnx or .pt2")
-    net = StemMask(model, stem).eval()
-    rng = torch.Generator().manual_seed(0)
-    shape = (2, AUDIO_CHANNELS, model.config.n_bins, model.config.unet.n_frames)
-    magnitudes = 10 * torch.rand(shape, generator=rng)
+    net, seen = model.only(stem).eval(), _example(model)
     partial = path.with_name(f".{uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write = _write_onnx if path.suffix == ".onnx" else _write_pt2
         run = _run_onnx if path.suffix == ".onnx" else _run_pt2
-        write(net, magnitudes, partial)
+        try:
+            write(net, seen, partial)
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # torch has many ways to say that it cannot trace a module
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise UserError(f"{path}: torch cannot export this network: {reason}") from error
         with torch.inference_mode():
             difference = max(
-                float((run(partial, given) - net(given)).abs().max())
-                for given in (magnitudes, magnitudes[:1])
+                float((run(partial, given) - net(given)).abs().max()) for given in (seen, seen[:1])
             )
         if not difference <= TOLERANCE:
             raise UserError(f"{path}: the exported net differs from torch by {difference:.1e}")
@@ -86,21 +71,30 @@ def export_stem(model: LarsNet, stem: str, path: Path) -> float:
     return difference
 
 
-def _export_program(net: StemMask, magnitudes: Tensor) -> torch.export.ExportedProgram:
+@torch.no_grad()
+def _example(model: MaskNetwork) -> Tensor:
+    """What the network sees of two windows of noise."""
+    config = model.config
+    n_samples = (config.window_frames - 1) * config.stft.hop_samples
+    noise = torch.randn(2, 2, n_samples, generator=torch.Generator().manual_seed(0))
+    return model.see(stft(noise, config.stft), model.prepare(noise))
+
+
+def _export_program(net: nn.Module, seen: Tensor) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1, max=1024)
-    return torch.export.export(net, (magnitudes,), dynamic_shapes=({0: batch},))
+    return torch.export.export(net, (seen,), dynamic_shapes=({0: batch},))
 
 
-def _write_pt2(net: StemMask, magnitudes: Tensor, path: Path) -> None:
-    torch.export.save(_export_program(net, magnitudes), path)
+def _write_pt2(net: nn.Module, seen: Tensor, path: Path) -> None:
+    torch.export.save(_export_program(net, seen), path)
 
 
-def _run_pt2(path: Path, magnitudes: Tensor) -> Tensor:
-    masks: Tensor = torch.export.load(path).module()(magnitudes)
+def _run_pt2(path: Path, seen: Tensor) -> Tensor:
+    masks: Tensor = torch.export.load(path).module()(seen)
     return masks
 
 
-def _write_onnx(net: StemMask, magnitudes: Tensor, path: Path) -> None:
+def _write_onnx(net: nn.Module, seen: Tensor, path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"ONNX needs {package}: pip install 'stemgmd-bench[onnx]'")
@@ -108,9 +102,9 @@ def _write_onnx(net: StemMask, magnitudes: Tensor, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself
         torch.onnx.export(
-            _export_program(net, magnitudes),
+            _export_program(net, seen),
             f=path,
-            input_names=["magnitudes"],
+            input_names=["seen"],
             output_names=["masks"],
             dynamo=True,
             external_data=False,
@@ -118,9 +112,9 @@ def _write_onnx(net: StemMask, magnitudes: Tensor, path: Path) -> None:
         )
 
 
-def _run_onnx(path: Path, magnitudes: Tensor) -> Tensor:
+def _run_onnx(path: Path, seen: Tensor) -> Tensor:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = session.run(None, {session.get_inputs()[0].name: magnitudes.numpy()})[0]
+    found = session.run(None, {session.get_inputs()[0].name: seen.numpy()})[0]
     return torch.from_numpy(np.asarray(found))

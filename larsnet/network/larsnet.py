@@ -5,18 +5,21 @@ Axes are (batch, stems, channels, bins, frames); stems in the order of the confi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from baselines.spectral import StftConfig
+from baselines.spectral import StftConfig, stft
 from larsnet.network.bands import Bands
+from larsnet.network.fused import FusedUNet
+from larsnet.network.protocol import Batch, MaskNetwork, Threaded
 from larsnet.network.unet import AUDIO_CHANNELS, LARGEST, UNet, UnetConfig
-from larsnet.records import check_types, known
+from larsnet.records import check_types
 from stemgmd_build.taxonomy import STEMS
 
 
@@ -57,6 +60,16 @@ class LarsnetConfig:
         _ = self.stft  # its own rules
 
     @property
+    def window_frames(self) -> int:
+        """What separation shows the nets at a time: 11.9 s in the paper."""
+        return self.unet.n_frames
+
+    @property
+    def frames_multiple(self) -> int:
+        """Each level halves the frames."""
+        return 1 << self.unet.depth
+
+    @property
     def n_bins(self) -> int:
         """Bins that masks act on: all but the Nyquist bin, whose mask is 0."""
         return self.n_fft // 2
@@ -71,11 +84,15 @@ LARSNET: Final = LarsnetConfig()
 """The paper's: five nets of 9,828,680 parameters."""
 
 
-class LarsNet(nn.Module):
+class LarsNet(MaskNetwork):
     """Magnitudes of a mixture in, a mask for every stem out.
 
     ``nets`` holds a :class:`UNet` for each stem under the stem's name, or one under "shared".
     """
+
+    name = "larsnet"
+    settings = LarsnetConfig
+    config: LarsnetConfig
 
     def __init__(self, config: LarsnetConfig = LARSNET) -> None:
         super().__init__()
@@ -83,6 +100,14 @@ class LarsNet(nn.Module):
         names = ("shared",) if config.shared else config.stems
         self.nets = nn.ModuleDict({name: UNet(config.unet) for name in names})
         self.bands = Bands(config.n_bins, config.n_bands) if config.n_bands else None
+
+    @property
+    def summary(self) -> str:
+        """Whether stems share a net, and what the nets see."""
+        config = self.config
+        nets = "one U-Net with a mask a stem" if config.shared else "a U-Net a stem"
+        cells = f"{config.n_bands} bands" if config.n_bands else f"{config.n_bins} bins"
+        return f"{nets}, on {cells}"
 
     def net(self, name: str) -> UNet:
         """The net of a stem, or "shared"."""
@@ -92,66 +117,119 @@ class LarsNet(nn.Module):
 
     def net_input(self, magnitudes: Tensor) -> Tensor:
         """What every net sees of magnitudes (batch, 2, bins, frames): bands and compression."""
-        if self.bands is not None:
-            magnitudes = self.bands.pool(magnitudes)
-        if self.config.input_exponent != 1:
-            magnitudes = magnitudes.pow(self.config.input_exponent)
-        return magnitudes
+        return self._compressed(self._pooled(magnitudes))
 
     def stem_masks(self, net_output: Tensor) -> Tensor:
         """A net's output as (batch, masks, 2, bins, frames): channels apart, bands to bins."""
-        n_batch, _, *cells = net_output.shape
-        masks = net_output.reshape(n_batch, -1, AUDIO_CHANNELS, *cells)
+        masks = _by_channel(net_output)
         return masks if self.bands is None else self.bands.expand(masks)
 
-    def forward(self, magnitudes: Tensor, stems: Sequence[str] | None = None) -> Tensor:
+    def forward(self, seen: Tensor, stems: Sequence[str] | None = None) -> Tensor:
         """Masks of some stems, or all of them.
 
         Args:
-            magnitudes: (batch, 2, ``n_bins``, frames), of the STFT ``config.stft``; frames a
+            seen: magnitudes (batch, 2, ``n_bins``, frames), of the STFT ``config.stft``; frames a
                 multiple of ``2 ** depth``.
             stems: of which stems; the other nets do not run.
 
         Returns:
             (batch, stems, 2, ``n_bins``, frames) in [0, 1]; a stem's magnitudes are its mask
-            times ``magnitudes``.
+            times the mixture's.
         """
         wanted = self.config.stems if stems is None else stems
-        seen = self.net_input(magnitudes)
+        cells = self.net_input(seen)
         if self.config.shared:
             rows = [self.config.stems.index(stem) for stem in wanted]
-            return self.stem_masks(self.net("shared")(seen))[:, rows]
-        return torch.cat([self.stem_masks(self.net(stem)(seen)) for stem in wanted], dim=1)
+            return self.stem_masks(self.net("shared")(cells))[:, rows]
+        return torch.cat([self.stem_masks(self.net(stem)(cells)) for stem in wanted], dim=1)
+
+    def on_threads(self) -> Threaded:
+        """Nets that are rearranged (:mod:`larsnet.network.fused`), one a thread.
+
+        That scales better than threads inside of every convolution.
+        """
+
+        def masks(net: FusedUNet, cells: Tensor, rooms: dict[Any, Any]) -> Tensor:
+            return self.stem_masks(net(cells, rooms))
+
+        nets = [partial(masks, FusedUNet(self.net(name))) for name in self.nets]
+        rows = [slice(None)] if self.config.shared else [slice(i, i + 1) for i in range(len(nets))]
+        return Threaded(self.net_input, list(zip(rows, nets, strict=True)))
+
+    def examples(self, stems: Tensor) -> Batch:
+        """Magnitudes of stems (batch, stems, 2, samples) and of their sum, on the nets' cells.
+
+        Cells are bins, or bands where the nets see bands.
+        """
+        if stems.device.type != "cpu":
+            parts = stft(stems, self.config.stft)
+            magnitudes = torch.cat((parts, parts.sum(dim=1, keepdim=True)), dim=1)
+            magnitudes = self._pooled(_magnitudes(magnitudes))
+            return Batch(magnitudes[:, -1], magnitudes[:, :-1])
+        n_frames = stems.shape[-1] // self.config.hop_samples + 1
+        targets = stems.new_zeros(*stems.shape[:-1], self.config.unet.n_bins, n_frames)
+        mixtures = []
+        for example, target in zip(stems, targets, strict=True):  # what one needs fits into a cache
+            sounding = example.flatten(1).any(dim=1)
+            sounding[0] |= ~sounding.any()  # silence is analysed too
+            parts = stft(example[sounding], self.config.stft)
+            magnitudes = torch.cat((parts, parts.sum(dim=0, keepdim=True)))
+            magnitudes = self._pooled(_magnitudes(magnitudes))
+            target[sounding] = magnitudes[:-1]
+            mixtures.append(magnitudes[-1])
+        return Batch(torch.stack(mixtures), targets)
+
+    def losses(self, batch: Batch) -> Tensor:
+        """L1 of each stem's magnitudes, (stems,), as a mean over the analysis's bins.
+
+        Bands count by the bins that they stand for: what is compared are their means.
+        """
+        seen = self._compressed(batch.mixture).contiguous(memory_format=torch.channels_last)
+        masks = torch.cat([_by_channel(self.net(name)(seen)) for name in self.nets], dim=1)
+        with torch.autocast(seen.device.type, enabled=False):  # half precision is for the nets
+            return self.distances(masks.float(), batch)
+
+    def distances(self, masks: Tensor, batch: Batch) -> Tensor:
+        """The loss of masks (batch, stems, 2, cells, frames), (stems,)."""
+        errors = (masks * batch.mixture.unsqueeze(1) - batch.stems).abs().mean(dim=(0, 2, 4))
+        if self.bands is None:
+            return errors.mean(dim=-1)
+        return errors @ self.bands.widths / self.config.n_bins
+
+    def compiled(self) -> Iterable[nn.Module]:
+        """The nets are alike: what is compiled for one serves all."""
+        return self.nets.values()
+
+    def only(self, stem: str) -> nn.Module:
+        """One stem's net, with bands and compression."""
+        return _OneNet(self, stem)
+
+    def _pooled(self, magnitudes: Tensor) -> Tensor:
+        return magnitudes if self.bands is None else self.bands.pool(magnitudes)
+
+    def _compressed(self, magnitudes: Tensor) -> Tensor:
+        exponent = self.config.input_exponent
+        return magnitudes if exponent == 1 else magnitudes.pow(exponent)
 
 
-def flops_of_nets(config: LarsnetConfig, n_frames: int) -> int:
-    """Floating-point operations of all nets on one example of ``n_frames`` frames.
+class _OneNet(nn.Module):
+    def __init__(self, model: LarsNet, stem: str) -> None:
+        super().__init__()
+        self.model, self.stem = deepcopy(model), stem
+        for name in set(self.model.nets) - {stem, "shared"}:
+            del self.model.nets[name]
 
-    Additions and multiplications of convolutions, as torch counts them; nothing is computed.
-    """
-    with torch.device("meta"):
-        nets = LarsNet(config).nets
-        magnitudes = torch.zeros(1, AUDIO_CHANNELS, config.unet.n_bins, n_frames)
-    with FlopCounterMode(display=False) as counter:
-        for net in nets.values():
-            net(magnitudes)
-    return int(counter.get_total_flops())
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        masks: Tensor = self.model(magnitudes, (self.stem,))
+        return masks.flatten(1, 2)
 
 
-def config_to_dict(config: LarsnetConfig | UnetConfig) -> dict[str, Any]:
-    """``config`` as plain values that JSON can hold."""
-    values: dict[str, Any] = {}
-    for entry in fields(config):
-        value = getattr(config, entry.name)
-        if is_dataclass(value):
-            assert isinstance(value, UnetConfig)
-            value = config_to_dict(value)
-        values[entry.name] = list(value) if isinstance(value, tuple) else value
-    return values
+def _by_channel(net_output: Tensor) -> Tensor:
+    """(batch, masks, 2, cells, frames) of (batch, 2 masks, cells, frames)."""
+    n_batch, _, *cells = net_output.shape
+    return net_output.reshape(n_batch, -1, AUDIO_CHANNELS, *cells)
 
 
-def config_from_dict(values: dict[str, Any]) -> LarsnetConfig:
-    """The inverse of :func:`config_to_dict`. Raises ValueError or TypeError for other input."""
-    given = known(values, LarsnetConfig, "model")
-    unet = UnetConfig(**known(given.pop("unet"), UnetConfig, "model.unet"))
-    return LarsnetConfig(unet=unet, **given)
+def _magnitudes(cells: Tensor) -> Tensor:
+    # abs() guards against overflow, which takes longer than the FFT
+    return torch.addcmul(cells.real.square(), cells.imag, cells.imag).sqrt_()

@@ -172,11 +172,6 @@ class UNet(nn.Module):
         return masks
 
 
-def n_parameters(module: nn.Module) -> int:
-    """Learnt numbers; the deepest normalization's, which nothing uses, are counted as published."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def _zero_bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

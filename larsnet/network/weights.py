@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from larsnet.network.checkpoint import load_checkpoint
-from larsnet.network.larsnet import LarsNet
 from larsnet.network.original import load_original
+from larsnet.network.protocol import MaskNetwork
 from stemgmd_build.errors import UserError
 from stemgmd_build.paths import path_variable
 
@@ -25,11 +25,11 @@ def default_weights() -> Path:
     return path
 
 
-def load_weights(path: Path | None = None) -> LarsNet:
+def load_weights(path: Path | None = None) -> MaskNetwork:
     """The weights in a file of ours, in a folder of the original's five files, or the default ones.
 
     Raises:
-        UserError: nothing there, or nothing that is a LarsNet.
+        UserError: nothing there, or nothing that is a network.
     """
     if path is None:
         path = default_weights()

@@ -34,7 +34,7 @@ from baselines.settings import SETTINGS
 from baselines.spectral import mono_magnitude, stft
 from baselines.templates import Templates
 from larsnet.network.devices import raise_if_out_of_memory
-from larsnet.network.larsnet import LarsNet
+from larsnet.network.protocol import MaskNetwork
 from larsnet.separation.inference import Separator
 from larsnet.separation.streaming import RUN_SAMPLES
 from stemgmd_build.errors import UserError
@@ -62,14 +62,14 @@ class RefinedSeparator(Separator):
     """A :class:`Separator` whose stems are refined, block by block.
 
     Args:
-        model, options: as a separator's; ``sum_to_one`` says nothing here, since the masks of
+        model, options: as a separator's; ``sum_to_mixture`` says nothing here, since the masks of
             :func:`refine` sum to one wherever there is anything.
 
     Raises:
         UserError: as a separator, or a model of other stems than the templates'.
     """
 
-    def __init__(self, model: LarsNet, **options: Any) -> None:
+    def __init__(self, model: MaskNetwork, **options: Any) -> None:
         if tuple(model.config.stems) != STEMS:
             raise UserError(f"only {', '.join(STEMS)} can be refined, in this order")
         super().__init__(model, **options)

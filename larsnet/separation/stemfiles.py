@@ -107,17 +107,15 @@ def separate_file(
     out: Path,
     file_format: FileFormat = "wav",
     *,
-    exact_sum: bool = False,
     progress: Callable[[float, float | None], None] = lambda done_sec, all_sec: None,
 ) -> Written:
     """Separate one recording; its stems appear in ``out / track.name`` when all are done.
 
     Args:
-        separator: made with ``sum_to_one`` where ``exact_sum`` is wanted.
+        separator: made with ``sum_to_mixture`` for stems that add up to the recording.
         track: from :func:`find_tracks`.
         out: the output folder.
         file_format: of the stems.
-        exact_sum: stems that add up to the recording.
         progress: is told seconds done, and in all where that is known.
 
     Raises:
@@ -127,9 +125,7 @@ def separate_file(
     with open_source(track.path) as source:
         folder = out / track.name
         try:
-            runs = separate_blocks(
-                separator, source.blocks(), source.sample_rate, exact_sum=exact_sum
-            )
+            runs = separate_blocks(separator, source.blocks(), source.sample_rate)
             with scratch_folder(out) as partial:
                 written = _write(
                     partial, runs, separator.config.stems, file_format, source, folder, progress

@@ -20,14 +20,16 @@ RUN_SAMPLES: Final = 1 << 18
 """At most as many are taken in and handed on at once, by those that need not have a whole block:
 resampling, transforming and writing copy each run several times."""
 
-FindMasks = Callable[[Tensor], Tensor]
-"""Magnitudes (batch, channels, bins, frames) to masks (batch, stems, channels, bins, frames)."""
+FindMasks = Callable[[Tensor, bool], Tensor]
+"""A spectrum (batch, channels, bins, frames), and whether it is the last, to masks (batch, stems,
+channels, bins, frames). Unless it is the last, the frames ahead get no masks yet."""
 
 
 def apply_to_stream(
     chunks: Iterable[Tensor],
     config: StftConfig,
     block_frames: int,
+    ahead_frames: int,
     find_masks: FindMasks,
     device: torch.device,
 ) -> Iterator[Tensor]:
@@ -36,7 +38,8 @@ def apply_to_stream(
     Args:
         chunks: float32 (batch, channels, samples) of any lengths, one after the other the file.
         config: the analysis, without margin.
-        block_frames: frames a block; the last one may have fewer.
+        block_frames: frames a block; the last one may have other lengths.
+        ahead_frames: of the next block, that ``find_masks`` is shown too.
         find_masks: called with the blocks in order, on ``device``.
         device: where blocks are worked on.
 
@@ -51,15 +54,18 @@ def apply_to_stream(
     while not ended:
         origin = max(0, first_frame - reach)
         stop_frame = first_frame + block_frames
-        samples = source.window(origin * hop, (stop_frame + reach) * hop)
+        shown_frame = stop_frame + ahead_frames
+        samples = source.window(origin * hop, (shown_frame + reach) * hop)
         if samples is None:
             return
         if source.n_samples is not None:
             n_frames = config.n_frames(source.n_samples)
-            stop_frame, ended = min(stop_frame, n_frames), stop_frame >= n_frames
+            if n_frames <= shown_frame:
+                stop_frame, shown_frame, ended = n_frames, n_frames, True
         spectrum = stft(samples.to(device), config)
-        spectrum = spectrum[..., first_frame - origin : stop_frame - origin]
-        masks = find_masks(spectrum.abs())
+        spectrum = spectrum[..., first_frame - origin : shown_frame - origin]
+        masks = find_masks(spectrum, ended)
+        spectrum = spectrum[..., : stop_frame - first_frame]
         stop = (source.n_samples or 0) if ended else (stop_frame - reach // 2) * hop
         rows, tails = [], []
         for frames in _masked_rows(spectrum, masks, carried):

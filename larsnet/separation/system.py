@@ -16,7 +16,7 @@ from baselines import learn
 from baselines.checks import checked_mixture
 from baselines.system import Audio, Inputs, System, SystemInfo
 from larsnet.network.checkpoint import load_checkpoint, read_info
-from larsnet.network.unet import n_parameters
+from larsnet.network.protocol import n_parameters
 from larsnet.network.weights import default_weights
 from larsnet.separation import refinement
 from larsnet.separation.inference import Separator
@@ -27,12 +27,12 @@ from larsnet.separation.waveforms import (
 )
 from larsnet.training.config import TrainConfig, train_config
 from stemgmd_build.errors import UserError
-from stemgmd_build.taxonomy import SAMPLE_RATE
+from stemgmd_build.taxonomy import SAMPLE_RATE, STEM_OF_PIECE, STEMS
 
 WIENER_EXPONENT: Final = 1.0
 """Of the paper's own comparison (arXiv 2312.09663, section 5)."""
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Goes up whenever the code, not the weights, may give other stems."""
 
 
@@ -46,10 +46,12 @@ class LarsnetSystem:
     def separate(self, inputs: Inputs) -> Audio:
         """See :class:`baselines.system.System`. Raises UserError for inputs that do not fit."""
         mixture = checked_mixture(inputs)
-        stems = np.zeros((len(self.separator.config.stems), *mixture.shape), np.float32)
+        stems = np.zeros((len(STEMS), *mixture.shape), np.float32)
         done = 0
-        for run in separate_blocks(self.separator, [mixture], SAMPLE_RATE, exact_sum=False):
-            stems[..., done : done + run.shape[-1]] = run
+        for run in separate_blocks(self.separator, [mixture], SAMPLE_RATE):
+            part = slice(done, done + run.shape[-1])
+            for name, samples in zip(self.separator.config.stems, run, strict=True):
+                stems[STEMS.index(STEM_OF_PIECE.get(name, name)), :, part] += samples
             done += run.shape[-1]
         return stems
 
@@ -92,12 +94,11 @@ def make_larsnet(
     checkpoint or the device is not there.
     """
     saved, model = read_info(path), load_checkpoint(path)
+    strange = [name for name in model.config.stems if name not in {*STEMS, *STEM_OF_PIECE}]
+    if strange:
+        raise UserError(f"{path} has a stem {strange[0]!r}, which is not scored")
     runs = tuple(_runs(saved.notes))
     kits = tuple(dict.fromkeys(kit for config, _ in runs for kit in _kit_ids(config.kits)))
-    nets = "one U-Net with a mask a stem" if model.config.shared else "a U-Net a stem"
-    cells = (
-        f"{model.config.n_bands} bands" if model.config.n_bands else f"{model.config.n_bins} bins"
-    )
     more = "" if wiener is None else f", alpha-Wiener filter of {wiener:g}"
     info = SystemInfo(
         id=id,
@@ -107,7 +108,7 @@ def make_larsnet(
         trained_on=_trained_on(runs, len(kits)) if runs else "not stated",
         n_parameters=n_parameters(model),
         licence=licence,
-        summary=f"{nets}, on {cells}{more}",
+        summary=f"{model.summary}{more}",
         kits_seen=kits,
     )
     threads = torch.get_num_threads()

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from baselines.checks import LOUDEST
-from larsnet.network.larsnet import LarsNet
+from larsnet.network.protocol import MaskNetwork
 from larsnet.network.weights import default_weights, load_weights
 from larsnet.separation.inference import Separator
 from larsnet.separation.refinement import RefinedSeparator
@@ -52,13 +52,13 @@ class SeparationOptions:
     refine: bool = False
 
 
-def make_separator(model: LarsNet, options: SeparationOptions) -> Separator:
+def make_separator(model: MaskNetwork, options: SeparationOptions) -> Separator:
     """A separator with these options. Raises UserError for a bad device or exponent."""
     kind = RefinedSeparator if options.refine else Separator
     return kind(
         model,
         wiener=options.wiener,
-        sum_to_one=options.sum_to_mixture,
+        sum_to_mixture=options.sum_to_mixture,
         device=options.device,
         n_threads=options.n_threads,
     )
@@ -112,7 +112,7 @@ def separate(
     files = path.iterdir() if path.is_dir() else [path]
     written = max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
     separator = _kept_separator(path, written, options)
-    runs = separate_blocks(separator, [samples], sample_rate, exact_sum=options.sum_to_mixture)
+    runs = separate_blocks(separator, [samples], sample_rate)
     nothing = np.zeros((len(separator.config.stems), len(samples), 0), np.float32)
     stems = np.concatenate([nothing, *runs], axis=-1)
     return dict(zip(separator.config.stems, stems, strict=True))
@@ -125,15 +125,15 @@ def _kept_separator(weights: Path, written: int, options: SeparationOptions) -> 
 
 
 def separate_blocks(
-    separator: Separator, blocks: Iterable[Block], sample_rate: int, *, exact_sum: bool
+    separator: Separator, blocks: Iterable[Block], sample_rate: int
 ) -> Iterator[NDArray[np.float32]]:
     """Stems of a stream.
 
     Args:
-        separator: made with ``sum_to_one`` where ``exact_sum`` is wanted.
+        separator: where it was made with ``sum_to_mixture``, the last stem becomes what the others
+            leave of the mixture.
         blocks: (channels, samples), one after the other the recording.
         sample_rate: of the recording, in Hz.
-        exact_sum: the last stem becomes what the others leave of the mixture.
 
     Yields:
         (stems, channels, samples), one after the other as long as the recording.
@@ -141,7 +141,8 @@ def separate_blocks(
     Raises:
         UserError: samples that are not finite (with the time), memory that does not suffice.
     """
-    heard = _Heard(_short(blocks), sample_rate, keep=exact_sum)
+    exact = separator.sum_to_mixture
+    heard = _Heard(_short(blocks), sample_rate, keep=exact)
     n_channels = 0
 
     def flat(batches: Iterable[Tensor]) -> Iterator[Block]:
@@ -161,11 +162,11 @@ def separate_blocks(
         room = heard.n_samples - n_sent  # resampling twice may give a sample more, or one less
         stems = _from_pairs(_split_rows(block, n_stems, 2), n_channels)[..., :room]
         n_sent += stems.shape[-1]
-        yield _exact(stems, heard.take(stems.shape[-1])) if exact_sum else stems
+        yield _exact(stems, heard.take(stems.shape[-1])) if exact else stems
     missing = heard.n_samples - n_sent
     if missing:
         stems = np.zeros((n_stems, heard.n_channels, missing), np.float32)
-        yield _exact(stems, heard.take(missing)) if exact_sum else stems
+        yield _exact(stems, heard.take(missing)) if exact else stems
 
 
 def _short(blocks: Iterable[Block]) -> Iterator[Block]:

@@ -1,10 +1,4 @@
-"""From plans to what the loss compares: magnitudes of the mixture and of its stems.
-
-Axes are (batch, [stems,] channels, cells, frames); cells are bins, or bands where the nets see
-bands. The loss is L1 between a stem's magnitudes and the masked ones of the mixture (arXiv
-2312.09663, section 4). On bands it counts each band by the bins that it stands for: what is
-compared are the means over a band's bins.
-"""
+"""Plans made ahead, played, and mixed anew."""
 
 from __future__ import annotations
 
@@ -12,14 +6,12 @@ import queue
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from baselines.spectral import stft
-from larsnet.network.larsnet import LarsNet
 from larsnet.training.device_player import DevicePlayer, PlanTable, tabulate
 from larsnet.training.segments import Plan, Player, Segments
 
@@ -27,56 +19,6 @@ _PLANNED_AHEAD: Final = 4
 
 Plans = list[Plan] | PlanTable
 """Of one part of a batch: plans, or what an accelerator's player is told of them."""
-
-
-class Batch(NamedTuple):
-    """``mixture``: (batch, 2, cells, frames), ``stems``: (batch, stems, 2, cells, frames)."""
-
-    mixture: Tensor
-    stems: Tensor
-
-
-def analyse(stems: Tensor, model: LarsNet) -> Batch:
-    """Magnitudes of stems (batch, stems, 2, samples) and of their sum, on the nets' cells."""
-    if stems.device.type != "cpu":
-        parts = stft(stems, model.config.stft)
-        magnitudes = _magnitudes(torch.cat((parts, parts.sum(dim=1, keepdim=True)), dim=1))
-        if model.bands is not None:
-            magnitudes = model.bands.pool(magnitudes)
-        return Batch(magnitudes[:, -1], magnitudes[:, :-1])
-    n_frames = stems.shape[-1] // model.config.hop_samples + 1
-    shape = (*stems.shape[:-1], model.config.unet.n_bins, n_frames)
-    targets = stems.new_zeros(shape)
-    mixtures = []
-    for example, target in zip(stems, targets, strict=True):  # what one needs fits into a cache
-        sounding = example.flatten(1).any(dim=1)
-        sounding[0] |= ~sounding.any()  # silence is analysed too
-        parts = stft(example[sounding], model.config.stft)
-        magnitudes = _magnitudes(torch.cat((parts, parts.sum(dim=0, keepdim=True))))
-        if model.bands is not None:
-            magnitudes = model.bands.pool(magnitudes)
-        target[sounding] = magnitudes[:-1]
-        mixtures.append(magnitudes[-1])
-    return Batch(torch.stack(mixtures), targets)
-
-
-def _magnitudes(cells: Tensor) -> Tensor:
-    # abs() guards against overflow, which takes longer than the FFT
-    return torch.addcmul(cells.real.square(), cells.imag, cells.imag).sqrt_()
-
-
-def losses(masks: Tensor, batch: Batch, model: LarsNet) -> Tensor:
-    """L1 of each stem, (stems,), as a mean over the analysis's bins.
-
-    Args:
-        masks: (batch, stems, 2, cells, frames).
-        batch: what was mixed.
-        model: whose cells these are.
-    """
-    errors = (masks * batch.mixture.unsqueeze(1) - batch.stems).abs().mean(dim=(0, 2, 4))
-    if model.bands is None:
-        return errors.mean(dim=-1)
-    return errors @ model.bands.widths / model.config.n_bins
 
 
 def planned(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from larsnet.network.larsnet import LarsnetConfig, config_from_dict, config_to_dict
+from larsnet.network.protocol import NetworkConfig, config_from_values, config_to_values
 from larsnet.records import check_types, known
 from larsnet.training.augment import AugmentConfig
 from stemgmd_build.errors import UserError
@@ -25,7 +25,7 @@ class TrainConfig:
     """One run. ``batch`` is that of one step, over all devices and parts.
 
     Args:
-        model: the nets.
+        model: the network's settings; ``network`` names another one than LarsNet.
         steps: optimizer steps of the whole run.
         batch: examples a step; each of ``n_frames`` frames.
         accumulate: parts that a device works its share of a batch off in.
@@ -46,7 +46,7 @@ class TrainConfig:
             out, validation says how training carries over to drums that were never heard.
     """
 
-    model: LarsnetConfig
+    model: NetworkConfig
     steps: int
     batch: int = 24
     accumulate: int = 1
@@ -92,8 +92,8 @@ class TrainConfig:
             raise ValueError("virtual_kits must be a whole number from 0 to 10,000")
         if not 0 < self.virtual_share < 1:
             raise ValueError("virtual_share must be between 0 and 1")
-        if self.n_frames % 2**self.model.unet.depth:
-            raise ValueError(f"n_frames must be a multiple of {2**self.model.unet.depth}")
+        if self.n_frames % self.model.frames_multiple:
+            raise ValueError(f"n_frames must be a multiple of {self.model.frames_multiple}")
         if self.batch % self.accumulate:
             raise ValueError("batch must be a multiple of accumulate")
         if (
@@ -110,7 +110,7 @@ class TrainConfig:
     @property
     def n_samples(self) -> int:
         """Samples of a segment: the last frame is centred on the last one."""
-        return (self.n_frames - 1) * self.model.hop_samples
+        return (self.n_frames - 1) * self.model.stft.hop_samples
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -156,11 +156,14 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> TrainCon
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """From plain values, as TOML and JSON hold them. Raises ValueError, TypeError or KeyError."""
     given = known(values, TrainConfig, "the configuration")
-    model = config_from_dict({"unet": {}, **known(given.pop("model", {}), LarsnetConfig, "model")})
+    table = given.pop("model", {})
+    if not isinstance(table, Mapping):
+        raise ValueError("model must be a table")
+    model = config_from_values(table)
     augment = AugmentConfig(**known(given.pop("augment", {}), AugmentConfig, "augment"))
     return TrainConfig(model=model, augment=augment, **given)
 
 
 def as_values(config: TrainConfig) -> dict[str, Any]:
     """The inverse of `train_config`."""
-    return {**asdict(config), "model": config_to_dict(config.model)}
+    return {**asdict(config), "model": config_to_values(config.model)}

@@ -34,7 +34,7 @@ from larsnet.training.segments import (
 )
 from stemgmd_build.rendering.bank import Bank
 from stemgmd_build.rendering.render import CHOKE_TIME_CONSTANT_SEC
-from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
+from stemgmd_build.taxonomy import SAMPLE_RATE
 
 _NEVER: Final = float(1 << 30)
 _CHUNK_SAMPLES: Final = 1 << 26
@@ -65,15 +65,17 @@ class PlanTable(NamedTuple):
     swapped: NDArray[np.bool_]
     gains: NDArray[np.float32]
     reverbs: tuple[Reverb | None, ...]
+    n_stems: int
 
 
 def tabulate(plans: Sequence[Plan]) -> PlanTable:
     """The plans of a batch as one table."""
+    n_stems = len(plans[0].hits)
     hits: list[tuple[int, ...]] = []
     factors: list[tuple[float, ...]] = []
     for example, plan in enumerate(plans):
         for stem, found in enumerate(plan.hits):
-            slot, damping_sec = example * len(STEMS) + stem, plan.draw.dampings_sec[stem]
+            slot, damping_sec = example * n_stems + stem, plan.draw.dampings_sec[stem]
             pace = 1 / (damping_sec * SAMPLE_RATE) if damping_sec else 0.0
             for hit in found:
                 hits.append((slot, hit.bank, hit.start, hit.at, hit.n_samples))
@@ -92,6 +94,7 @@ def tabulate(plans: Sequence[Plan]) -> PlanTable:
         np.array([draw.swapped for draw in draws]).reshape(-1),
         (10 ** (np.array([draw.gains_db for draw in draws]).reshape(-1) / 20)).astype(np.float32),
         tuple(reverb for draw in draws for reverb in draw.reverbs),
+        n_stems,
     )
 
 
@@ -135,7 +138,7 @@ class DevicePlayer:
             at = self._put(swapped)
             stems[at] = swap_channels(stems[at])
         stems *= self._put(table.gains)[:, None, None]
-        return stems.reshape(-1, len(STEMS), CHANNELS, n_samples)
+        return stems.reshape(-1, table.n_stems, CHANNELS, n_samples)
 
     def _place(self, table: PlanTable) -> Tensor:
         """All hits, added up on each slot's own time axis: (slots, longest, 2)."""

@@ -8,30 +8,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from larsnet.network.larsnet import LarsNet
-from larsnet.training.batches import Batch, losses
+from larsnet.network.protocol import Batch, MaskNetwork, create
 from larsnet.training.config import TrainConfig
 from larsnet.training.distributed import Team, synchronize_batch_norm
 from larsnet.training.run_folder import trainable
 
 
-class _Masks(nn.Module):
-    """All nets' masks on their own cells, as one forward pass for DistributedDataParallel."""
+class _Losses(nn.Module):
+    """The losses as one forward pass, for DistributedDataParallel."""
 
-    def __init__(self, model: LarsNet) -> None:
+    def __init__(self, model: MaskNetwork) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, mixture: Tensor) -> Tensor:
-        """(batch, stems, 2, cells, frames) of (batch, 2, cells, frames)."""
-        exponent = self.model.config.input_exponent
-        seen = mixture if exponent == 1 else mixture.pow(exponent)
-        seen = seen.contiguous(memory_format=torch.channels_last)
-        parts = []
-        for name in self.model.nets:
-            masks = self.model.net(name)(seen)
-            parts.append(masks.reshape(len(masks), -1, 2, *masks.shape[2:]))
-        return torch.cat(parts, dim=1).float()
+    def forward(self, batch: Batch) -> Tensor:
+        return self.model.losses(batch)
 
 
 class Learner:
@@ -40,30 +31,30 @@ class Learner:
     def __init__(self, config: TrainConfig, team: Team) -> None:
         on_gpu = team.device.type == "cuda"
         torch.manual_seed(config.seed)
-        torch.backends.cudnn.benchmark = on_gpu  # the same shapes all along: the fastest is sought
+        torch.backends.cudnn.benchmark = on_gpu  # shapes stay the same: cuDNN finds the fastest
         self._device = team.device
         self._precision = config.precision
-        self.model = LarsNet(config.model).to(team.device).train()
+        self.model = create(config.model).to(team.device).train()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.sync_batch_norm and team.size > 1:
             synchronize_batch_norm(self.model)
         self.optimizer = torch.optim.Adam(
             trainable(self.model).values(), lr=config.learning_rate, fused=on_gpu or None
         )
-        self._network: nn.Module = _Masks(self.model)
+        self._network: nn.Module = _Losses(self.model)
         if config.compile and on_gpu:
-            for net in self.model.nets.values():  # alike: what is compiled for one serves all
-                net.compile()
+            for module in self.model.compiled():
+                module.compile()
         if team.size > 1:
             devices = [team.device] if on_gpu else None
             self._network = DistributedDataParallel(self._network, device_ids=devices)
 
     def losses(self, batch: Batch) -> Tensor:
-        """Each net's loss on a batch, (stems,)."""
+        """Each stem's loss on a batch, (stems,)."""
         bf16 = self._precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=bf16):
-            masks = self._network(batch.mixture)
-        return losses(masks, batch, self.model)
+            losses: Tensor = self._network(batch)
+        return losses
 
     def gradients_stay_here(self, more_to_come: bool) -> AbstractContextManager[None]:
         """While parts of a batch are still to come, processes need not exchange gradients."""

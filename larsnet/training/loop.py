@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from larsnet.network.checkpoint import CheckpointInfo, load_checkpoint, load_exactly, read_info
 from larsnet.network.devices import is_out_of_memory
-from larsnet.training.batches import Batch, Plans, analyse, mixed_anew, planned, played
+from larsnet.network.protocol import Batch
+from larsnet.training.batches import Plans, mixed_anew, planned, played
 from larsnet.training.config import TrainConfig
 from larsnet.training.device_player import DevicePlayer, player_on
 from larsnet.training.distributed import Team
@@ -145,6 +146,7 @@ def _prepare(config: TrainConfig, team: Team, collection: Collection) -> _Run:
         config.augment,
         config.seed,
         config.limit,
+        config.model.stems,
     )
     held = hold(config, collection, team.device, banks)
     return _Run(config, team, learner, heard, player_on(voices, team.device), held)
@@ -244,7 +246,7 @@ def _batch(run: _Run, step: int, part: int, parts: Iterator[Plans]) -> Batch:
     if again:
         place = (step * run.config.accumulate + part) * run.team.size + run.team.rank
         stems = mixed_anew(stems, (run.config.seed << 40) + place)
-    return analyse(stems, run.learner.model)
+    return run.learner.model.examples(stems)
 
 
 def _all_stop(team: Team, asked: bool, done: int) -> bool:

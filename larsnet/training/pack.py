@@ -17,7 +17,7 @@ from typing import Final
 import torch
 
 from larsnet.network.checkpoint import load_checkpoint, load_exactly, read_info, save_checkpoint
-from larsnet.network.larsnet import LarsNet
+from larsnet.network.protocol import MaskNetwork, create
 from larsnet.training.config import train_config
 from larsnet.training.distributed import Team
 from larsnet.training.validation import hold, validate
@@ -64,7 +64,7 @@ def pack(
     team = Team(0, 1, torch.device("cpu"))
     held = hold(config, collection, team.device, load_banks(config.kits, collection))
 
-    def score_db(model: LarsNet) -> float:
+    def score_db(model: MaskNetwork) -> float:
         return validate(model, held, team).nsdr_db
 
     notes = {**info.notes, "nsdr_db": score_db(single)}
@@ -85,11 +85,11 @@ def pack(
     )
 
 
-def _move_back(model: LarsNet, start: Path, share: float) -> None:
+def _move_back(model: MaskNetwork, start: Path, share: float) -> None:
     """Leave the model ``share`` of the way from the weights in ``start`` to its own."""
     if not 0 < share <= 1:
         raise UserError(f"the share must be above 0 and at most 1, not {share:g}")
-    begun = LarsNet(model.config)
+    begun = create(model.config)
     load_exactly(begun, load_checkpoint(start).state_dict(), str(start))
     from_where = begun.state_dict()
     for name, values in model.state_dict().items():

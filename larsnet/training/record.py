@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from larsnet.network.checkpoint import save_checkpoint
-from larsnet.network.larsnet import LarsNet
+from larsnet.network.protocol import MaskNetwork
 from larsnet.training.config import TrainConfig, as_values
 from larsnet.training.distributed import Team
 from larsnet.training.run_folder import Progress, Table, save_state
@@ -39,7 +39,7 @@ class Record:
         folder: Path,
         config: TrainConfig,
         team: Team,
-        model: LarsNet,
+        model: MaskNetwork,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
         before: Mapping[str, Any] | None = None,

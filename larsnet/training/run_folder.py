@@ -25,7 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from larsnet.network.checkpoint import load_exactly, write_told
-from larsnet.network.larsnet import LarsNet
+from larsnet.network.protocol import MaskNetwork
 from larsnet.training.config import TrainConfig, as_values, train_config
 from stemgmd_build.errors import UserError
 
@@ -45,7 +45,7 @@ class Progress:
     seconds: float = 0.0
 
 
-def trainable(model: LarsNet) -> dict[str, torch.nn.Parameter]:
+def trainable(model: MaskNetwork) -> dict[str, torch.nn.Parameter]:
     """The parameters that anything depends on, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
@@ -53,7 +53,7 @@ def trainable(model: LarsNet) -> dict[str, torch.nn.Parameter]:
 def save_state(
     folder: Path,
     config: TrainConfig,
-    model: LarsNet,
+    model: MaskNetwork,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
 ) -> None:
@@ -75,7 +75,7 @@ def save_state(
 
 
 def resume(
-    folder: Path, config: TrainConfig, model: LarsNet, optimizer: torch.optim.Optimizer
+    folder: Path, config: TrainConfig, model: MaskNetwork, optimizer: torch.optim.Optimizer
 ) -> Progress:
     """Take up the run in ``folder``; at its start if there is none.
 
@@ -124,7 +124,7 @@ def _require_same_run(path: Path, given: Mapping[str, Any], wanted: Mapping[str,
 def _load_moments(
     path: Path,
     optimizer: torch.optim.Optimizer,
-    model: LarsNet,
+    model: MaskNetwork,
     tensors: Mapping[str, Tensor],
 ) -> None:
     for name, parameter in trainable(model).items():

@@ -13,11 +13,12 @@ has no end of its own: all hits ring out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
@@ -37,12 +38,11 @@ from larsnet.training.augment import (
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.rendering.bank import Bank
-from stemgmd_build.rendering.render import CHOKE_DECAY, FIVE_ROWS, Strikes, schedule, strikes_of
-from stemgmd_build.taxonomy import STEMS
+from stemgmd_build.rendering.render import CHOKE_DECAY, Strikes, schedule, strikes_of
+from stemgmd_build.taxonomy import PIECES, STEM_OF_PIECE, STEMS
 
 CHANNELS: Final = 2
 GUARD_SAMPLES: Final = 2048  # resampling is periodic: what wraps around is cut off
-_STEM_OF_PIECE: Final = np.array(FIVE_ROWS)
 
 
 class Hit(NamedTuple):
@@ -85,6 +85,11 @@ class Segments:
         n_samples: length of an example.
         augment: None for plain renderings of one kit at a time.
         seed: together with an index it decides what an example is.
+        stems: what is told apart: stems, or pieces, or some of both. What strikes a stem in an
+            augmentation strikes all of its pieces.
+
+    Raises:
+        UserError: a piece that belongs to none of ``stems``, or to two.
     """
 
     def __init__(
@@ -95,7 +100,10 @@ class Segments:
         *,
         augment: AugmentConfig | None,
         seed: int,
+        stems: Sequence[str] = STEMS,
     ) -> None:
+        self._row_of_piece = _rows_of_pieces(stems)
+        self._owners = [STEMS.index(STEM_OF_PIECE.get(name, name)) for name in stems]
         self._strikes = [one for one in strikes if len(one.onset)]
         self._banks, self.n_samples, self._seed = list(banks), n_samples, seed
         self._augment = augment or AugmentConfig(example=0.0)
@@ -111,9 +119,14 @@ class Segments:
         kit = int(rng.integers(len(self._banks)))
         # The first hit may come up to a quarter into the example, the last one may be its first.
         start = int(rng.integers(self._last[performance] + 1)) - self.n_samples // 4
-        drawn = draw(self._augment, kit=kit, n_kits=len(self._banks), seed=self._seed, index=index)
+        by_stem = draw(
+            self._augment, kit=kit, n_kits=len(self._banks), seed=self._seed, index=index
+        )
+        drawn = Draw(
+            *(tuple(getattr(by_stem, f.name)[i] for i in self._owners) for f in fields(Draw))
+        )
         lengths, hits = [], []
-        for stem in range(len(STEMS)):
+        for stem in range(len(self._owners)):
             guard = GUARD_SAMPLES if drawn.semitones[stem] else 0
             n_plain = guarded_length(self.n_samples) if guard else self.n_samples
             n_stretched = stretched_length(n_plain, drawn.semitones[stem])
@@ -153,7 +166,7 @@ class Segments:
         choke = np.minimum(np.rint(np.minimum(plan.choke, 1 << 40) * ratio), 1 << 41)
         first = np.maximum(-onset, 0)
         last = np.minimum(plan.length, n_samples - onset)
-        chosen = (_STEM_OF_PIECE[plan.piece] == stem) & (first < last)
+        chosen = (self._row_of_piece[plan.piece] == stem) & (first < last)
         found = []
         for i in np.flatnonzero(chosen).tolist():
             begin, end = int(first[i]), int(last[i])
@@ -171,6 +184,19 @@ class Segments:
         return found
 
 
+def _rows_of_pieces(stems: Sequence[str]) -> NDArray[np.int64]:
+    rows = []
+    strange = [name for name in stems if name not in {*PIECES, *STEMS}]
+    if strange:
+        raise UserError(f"nothing is rendered for a stem {strange[0]!r}")
+    for piece in PIECES:
+        found = [i for i, name in enumerate(stems) if name in (piece, STEM_OF_PIECE[piece])]
+        if len(found) != 1:
+            raise UserError(f"a network to train must have one stem for {piece}, not {len(found)}")
+        rows += found
+    return np.array(rows)
+
+
 def guarded_length(n_samples: int) -> int:
     """Of a stem before it is cut, with guards on both sides: quick to FFT."""
     return int(next_fast_len(n_samples + 2 * GUARD_SAMPLES))
@@ -184,13 +210,14 @@ def read_segments(
     augment: AugmentConfig | None,
     seed: int,
     limit: int | None = None,
+    stems: Sequence[str] = STEMS,
 ) -> Segments:
     """Segments of a split of a collection. Raises UserError where it has no performance."""
     performances = collection.select(split, limit)
     strikes = [strikes_of(collection.read_score(one)) for one in performances]
     if not any(len(one.onset) for one in strikes):
         raise UserError(f"{collection.root} has no performance with hits in its split {split!r}")
-    return Segments(strikes, banks, n_samples, augment=augment, seed=seed)
+    return Segments(strikes, banks, n_samples, augment=augment, seed=seed, stems=stems)
 
 
 class Player:
@@ -205,7 +232,7 @@ class Player:
 
     def play(self, plans: Sequence[Plan], n_samples: int) -> Tensor:
         """Stems (batch, stems, 2, n_samples) of some plans."""
-        shape = (len(plans), len(STEMS), CHANNELS, n_samples)
+        shape = (len(plans), len(plans[0].hits), CHANNELS, n_samples)
         stems = torch.zeros(shape, device=self._device)
         for plan, example in zip(plans, stems, strict=True):
             for i, stem in enumerate(example):

@@ -1,4 +1,4 @@
-"""How well a LarsNet in training separates: GMD's validation split, on training kits.
+"""How well a network in training separates: GMD's validation split, on training kits.
 
 The score is nSDR as the Music Demixing Challenge defines it (energies are sums), pooled over all
 stems that sound in a segment: not what the leaderboard reports, whose kits are others, but what the
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines.spectral import istft, stft
-from larsnet.network.larsnet import LarsNet
-from larsnet.training.batches import analyse, losses
+from larsnet.network.protocol import MaskNetwork
 from larsnet.training.config import TrainConfig
 from larsnet.training.device_player import DevicePlayer, player_on
 from larsnet.training.distributed import Team
@@ -72,14 +71,16 @@ def hold(
     banks = list(heard)
     if config.validation_kits is not None:
         banks = load_banks(config.validation_kits, collection)
-    n_samples = (config.model.unet.n_frames - 1) * config.model.hop_samples
-    segments = read_segments(collection, "validation", banks, n_samples, None, _SEED, config.limit)
+    n_samples = (config.model.window_frames - 1) * config.model.stft.hop_samples
+    segments = read_segments(
+        collection, "validation", banks, n_samples, None, _SEED, config.limit, config.model.stems
+    )
     plans = tuple(segments.plan(index) for index in range(config.validation_segments))
     return Held(plans, player_on(banks, device), n_samples)
 
 
 @torch.no_grad()
-def validate(model: LarsNet, held: Held, team: Team) -> Score:
+def validate(model: MaskNetwork, held: Held, team: Team) -> Score:
     """Score the model on what was held back; the team shares the work."""
     n_samples = held.n_samples
     was_training = model.training
@@ -89,13 +90,12 @@ def validate(model: LarsNet, held: Held, team: Team) -> Score:
     sums = torch.zeros(2 + 2 * n_stems, dtype=torch.float64, device=team.device)
     for plan in held.plans[team.rank :: team.size]:
         stems = held.player.play([plan], n_samples)
-        cells = stft(stems[0].sum(dim=0), model.config.stft)
-        net_masks = model(cells.abs()[None])
-        estimates = istft(net_masks[0] * cells, model.config.stft, n_samples)
-        batch = analyse(stems, model)
-        masks = net_masks if model.bands is None else model.bands.pool(net_masks)
+        mixture = stems.sum(dim=1)
+        cells = stft(mixture, model.config.stft)
+        masks = model.masks_of(cells, model.prepare(mixture))
+        estimates = istft(masks[0] * cells[0], model.config.stft, n_samples)
         present = stems[0].abs().amax(dim=(1, 2)) > 0
-        sums[0] += losses(masks, batch, model).mean()
+        sums[0] += model.losses(model.examples(stems)).mean()
         sums[1] += 1
         sums[2 : 2 + n_stems] += torch.where(present, _nsdr_db(stems[0], estimates), 0.0)
         sums[2 + n_stems :] += present

@@ -89,7 +89,10 @@ def plain_separation(
     n_patch: int,
     alpha: float | None = None,
 ) -> Tensor:
-    """Stems (stems, 2, samples) of a mixture (2, samples), the whole file at once."""
+    """Stems (stems, 2, samples) of a mixture (2, samples), the whole file at once.
+
+    Patches share an eighth, over which their masks are faded into each other.
+    """
     n_samples = mixture.shape[-1]
     padded = functional.pad(mixture, (0, -n_samples % 1024))
     window = torch.hann_window(4096, periodic=True)
@@ -99,14 +102,24 @@ def plain_separation(
     magnitudes, phase = spectrum.abs(), spectrum.angle()
     estimates = []
     for state in states:
-        masks = []
-        for start in range(0, magnitudes.shape[-1], n_patch):
+        n_all, n_shared = magnitudes.shape[-1], n_patch // 8
+        total = torch.zeros(2, 2048, n_all)
+        weights = torch.zeros(n_all)
+        for start in range(0, max(1, n_all - n_shared), n_patch - n_shared):
             patch = magnitudes[:, :2048, start : start + n_patch]
             n_frames = patch.shape[-1]
             whole = functional.pad(patch, (0, n_patch - n_frames))
-            mask = plain_masks(state, whole[None])[0, ..., :n_frames]
-            masks.append(functional.pad(mask, (0, 0, 0, 1)))  # the Nyquist bin
-        estimates.append(torch.cat(masks, dim=-1) * magnitudes)
+            weight = torch.ones(n_patch)
+            if start:
+                weight[:n_shared] = torch.linspace(0, 1, n_shared + 2)[1:-1]
+            if start + n_patch < n_all:
+                weight[n_patch - n_shared :] = torch.linspace(1, 0, n_shared + 2)[1:-1]
+            mask = plain_masks(state, whole[None])[0] * weight
+            total[..., start : start + n_frames] += mask[..., :n_frames]
+            weights[start : start + n_frames] += weight[:n_frames]
+        torch.testing.assert_close(weights, torch.ones(n_all))
+        mask = functional.pad(total, (0, 0, 0, 1))  # the Nyquist bin
+        estimates.append(mask * magnitudes)
     if alpha is not None:
         total = sum(estimate**alpha for estimate in estimates)
         estimates = [magnitudes * estimate**alpha / (total + 1e-7) for estimate in estimates]

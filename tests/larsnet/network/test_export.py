@@ -23,7 +23,7 @@ def test_onnxruntime_gives_the_masks_that_torch_gives_at_any_batch(tmp_path: Pat
     assert export_stem(model, "toms", path) < 1e-4
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     magnitudes = 3 * torch.rand(3, 2, 2048, 16)
-    (masks,) = session.run(["masks"], {"magnitudes": magnitudes.numpy()})
+    (masks,) = session.run(["masks"], {"seen": magnitudes.numpy()})
     with torch.no_grad():
         expected = model(magnitudes)[:, 2]
     torch.testing.assert_close(torch.from_numpy(masks), expected, rtol=0, atol=1e-5)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from small_larsnets import BANDED, TINY, bursts, plain_separation, wild_model
 
 from larsnet.network.bands import Bands, band_edges
-from larsnet.network.larsnet import LARSNET, LarsNet, LarsnetConfig, flops_of_nets
+from larsnet.network.larsnet import LARSNET, LarsNet, LarsnetConfig
+from larsnet.network.protocol import Threaded, flops
 from larsnet.network.unet import UnetConfig
 from larsnet.separation.inference import Separator, sharing_masks, wiener_masks
 from stemgmd_build.errors import UserError
@@ -69,7 +70,7 @@ def test_modules_on_a_device_and_fused_nets_agree(tiny: LarsNet) -> None:
     separator = Separator(tiny)
     mixture = torch.from_numpy(bursts(90_000))
     expected = separator.separate(mixture)
-    separator._fused = []
+    separator._runner._threaded = None
     torch.testing.assert_close(separator.separate(mixture), expected, rtol=0, atol=1e-6)
 
 
@@ -82,7 +83,7 @@ def test_a_batch_is_separated_as_each_alone(tiny: LarsNet) -> None:
 
 def test_silence_gives_silence_and_silent_patches_cost_nothing(tiny: LarsNet) -> None:
     separator = Separator(tiny)
-    separator._fused = [_refuse] * 5  # type: ignore[list-item]
+    separator._runner._threaded = Threaded(lambda seen: seen, [(slice(None), _refuse)])
     stems = separator.separate(torch.zeros(2, 50_000))
     assert stems.shape == (5, 2, 50_000)
     assert not stems.any()
@@ -135,19 +136,19 @@ def test_one_shared_net_gives_all_stems() -> None:
     stems = separator.separate(mixture)
     assert stems.shape == (5, 2, 40_000)
     assert (stems[0] - stems[1]).abs().max() > 1e-3
-    separator._fused = []
+    separator._runner._threaded = None
     torch.testing.assert_close(separator.separate(mixture), stems, rtol=0, atol=1e-6)
 
 
 def test_operations_are_those_of_the_convolutions_counted_by_hand() -> None:
     """A first level sees 2 channels; each further one halves bins and frames."""
     unet = UnetConfig(n_bins=8, n_frames=8, widths=(3, 4), dropouts=())
-    config = LarsnetConfig(n_bands=8, unet=unet)
+    config = LarsnetConfig(n_fft=16, hop_samples=4, unet=unet)
     taps, cells = unet.kernel_size**2, 8 * 16
     down = cells // 4 * 2 * 3 * taps + cells // 16 * 3 * 4 * taps
     up = cells // 16 * 4 * 3 * taps + cells // 4 * 6 * 2 * taps
     mask = cells * 2 * 2 * 16
-    assert flops_of_nets(config, 16) == 5 * 2 * (down + up + mask)
+    assert flops(config, 16) == 5 * 2 * (down + up + mask)
 
 
 def test_masks_that_share_sum_to_one_and_wiener_masks_to_no_more() -> None:

@@ -14,10 +14,9 @@ from larsnet.network.larsnet import (
     LARSNET,
     LarsNet,
     LarsnetConfig,
-    config_from_dict,
-    config_to_dict,
 )
-from larsnet.network.unet import UNet, UnetConfig, n_parameters
+from larsnet.network.protocol import config_from_values, config_to_values, n_parameters
+from larsnet.network.unet import UNet, UnetConfig
 from larsnet.training.config import load_config
 
 LARSNET_SMALL = load_config("larsnet-small").model
@@ -123,7 +122,7 @@ def test_dropout_is_in_the_first_three_decoders_and_only_in_training() -> None:
 
 @pytest.mark.parametrize("config", [LARSNET, LARSNET_SMALL, TINY])
 def test_a_configuration_survives_being_plain_values(config: LarsnetConfig) -> None:
-    assert config_from_dict(config_to_dict(config)) == config
+    assert config_from_values(config_to_values(config)) == config
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,7 @@ def test_blocks_of_any_size_give_the_same_stems(
     blocks = np.split(mixture, sorted(min(cut, n_samples) for cut in cuts), axis=1)
     nothing = np.zeros((5, n_channels, 0), np.float32)
     whole, cut = (
-        np.concatenate(
-            [nothing, *separate_blocks(exact, given_blocks, rate, exact_sum=True)], axis=-1
-        )
+        np.concatenate([nothing, *separate_blocks(exact, given_blocks, rate)], axis=-1)
         for given_blocks in ([mixture], blocks)
     )
     assert whole.shape == (5, n_channels, n_samples)
@@ -339,7 +337,7 @@ def test_a_second_run_replaces_the_stems(tmp_path: Path, exact: Separator) -> No
     track = Track(write(tmp_path / "drums.wav", bursts(20_000)), "drums")
     for n_samples in (20_000, 10_000):
         write(track.path, bursts(n_samples))
-        written = separate_file(exact, track, tmp_path / "out", exact_sum=True)
+        written = separate_file(exact, track, tmp_path / "out")
         assert written.n_samples == n_samples
         assert all(len(s) == n_samples for s in stems_in(tmp_path / "out" / "drums").values())
 
@@ -423,7 +421,7 @@ def test_a_recording_whose_length_only_reading_tells_is_written_where_any_length
 ) -> None:
     encoded = tmp_path / "-drums.m4a"
     encoded.write_bytes(encode(bursts(50_000), "ipod", "alac"))
-    written = separate_file(exact, Track(encoded, "drums"), tmp_path / "out", exact_sum=True)
+    written = separate_file(exact, Track(encoded, "drums"), tmp_path / "out")
     assert written.n_samples == 50_000
     monkeypatch.setattr(stemfiles, "_WAV_BYTES", 200_000)
     separate_file(exact, Track(encoded, "long"), tmp_path / "out")

@@ -12,8 +12,9 @@ from small_larsnets import BANDED, TINY
 
 from baselines.spectral import stft
 from larsnet.network.larsnet import LarsNet, LarsnetConfig
+from larsnet.network.protocol import Batch
 from larsnet.training.augment import AugmentConfig
-from larsnet.training.batches import Batch, Plans, analyse, losses, mixed_anew, planned
+from larsnet.training.batches import Plans, mixed_anew, planned
 from larsnet.training.device_player import PlanTable, tabulate
 from larsnet.training.segments import Segments
 from larsnet.training.virtual_kits import virtual_bank
@@ -27,7 +28,7 @@ def test_the_mixture_is_the_plain_sum_of_the_stems(config: LarsnetConfig) -> Non
     stems = torch.rand(3, 5, 2, 15 * 1024) - 0.5
     stems[1, 2:] = 0
     stems[2] = 0
-    batch = analyse(stems, model)
+    batch = model.examples(stems)
     expected = stft(stems.sum(dim=1), config.stft).abs()
     if model.bands is not None:
         expected = model.bands.pool(expected)
@@ -41,7 +42,7 @@ def test_the_loss_is_the_mean_distance_over_bins() -> None:
     mixture, stems = torch.rand(2, 2, 2048, 16), torch.rand(2, 5, 2, 2048, 16)
     masks = torch.rand(2, 5, 2, 2048, 16)
     expected = torch.stack([(masks[:, i] * mixture - stems[:, i]).abs().mean() for i in range(5)])
-    torch.testing.assert_close(losses(masks, Batch(mixture, stems), model), expected)
+    torch.testing.assert_close(model.distances(masks, Batch(mixture, stems)), expected)
 
 
 def test_on_bands_the_loss_counts_every_bin_alike() -> None:
@@ -50,7 +51,7 @@ def test_on_bands_the_loss_counts_every_bin_alike() -> None:
     assert model.bands is not None
     errors = torch.rand(1, 5, 1, 1, 1).expand(1, 5, 2, 32, 16)
     batch = Batch(torch.ones(1, 2, 32, 16), torch.zeros(1, 5, 2, 32, 16))
-    torch.testing.assert_close(losses(errors, batch, model), errors[0, :, 0, 0, 0])
+    torch.testing.assert_close(model.distances(errors, batch), errors[0, :, 0, 0, 0])
     assert float(model.bands.widths.sum()) == pytest.approx(2048)
 
 

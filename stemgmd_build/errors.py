@@ -9,3 +9,7 @@ class UserError(Exception):
     The message is one line that names the file or option and the way out. The command
     line prints it without a traceback and exits with status 2.
     """
+
+
+class NoSoundError(UserError):
+    """A strike of this velocity gives no sound, where a louder or another one may."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import open_file
 from stemgmd_build.kits.packages import Package
 from stemgmd_build.samplers.drumgizmo import DrumGizmoKit, is_drumgizmo
 from stemgmd_build.samplers.drumkit_xml import is_file
@@ -75,6 +76,8 @@ class Kit:
     ``sha256`` is that of the SoundFont file, or of the listing of the files used of a folder.
     ``microphones`` of a DrumGizmo kit, by name: gain in dB and pan; empty for the usual mix.
     ``gain`` is the one factor under which no sample of GMD clips; None until it is measured.
+    ``by_general_midi``: your own kit came without a map, so a finer articulation that its source
+    lacks sounds like its piece; what a map names must be there.
     """
 
     id: str
@@ -96,6 +99,7 @@ class Kit:
     note: str = ""
     gain: float | None = None
     microphones: tuple[tuple[str, float, float], ...] = ()
+    by_general_midi: bool = False
 
     def sound(self, articulation: str) -> Sound:
         """The sound of an articulation, or of its piece where the kit has no finer one."""
@@ -234,7 +238,7 @@ def source_hash(path: Path, sounds: Mapping[str, Sound]) -> str:
 
 def _file_hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with open_file(path, "kit") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error

@@ -8,11 +8,10 @@ all 127 velocities are struck, and neighbours whose difference is a gain alone (
 
 from __future__ import annotations
 
-import functools
 import itertools
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from stemgmd_build.errors import UserError
+from stemgmd_build.errors import NoSoundError, UserError
 from stemgmd_build.kits import catalogue as kits
 from stemgmd_build.kits.kit import Kit, Sound
 from stemgmd_build.paths import CacheError
 from stemgmd_build.rendering.bank import CACHE_STATUS, Shot, sound_name, write_bank
-from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, SAMPLE_RATE
+from stemgmd_build.taxonomy import (
+    ARTICULATION_OF_NOTE,
+    PIECE_OF_ARTICULATION,
+    PIECES,
+    SAMPLE_RATE,
+)
 
 FLOOR_DB: Final = -90.0  # a full-scale peak is under one 16-bit step by then
 TAIL_DB: Final = -60.0
 _SAME_LAYER_DB: Final = -90.0
 _PROBE_SAMPLES: Final = 8192
 _LONGEST_SAMPLES: Final = 30 * SAMPLE_RATE
+MAX_BANK_BYTES: Final = 2 << 30  # the largest of the catalogue has 1.3 GB
+_POWER_OF_KIND: Final = {"soundfont": 2.0}  # SoundFont 2.04, 8.4.1: 40 dB per decade of velocity
 
 Strike = Callable[[Sound, int, int], NDArray[np.float32]]
 """(sound, velocity, max_samples) -> float32 (2, n_samples)."""
@@ -50,17 +56,46 @@ def make_bank(kit: Kit, digest: str) -> None:
     sounds: dict[str, dict[str, list[float]]] = {}
     # Every sound a kit can be asked for, once: articulations may share one.
     wanted = {sound_name(s): s for s in map(kit.sound, ARTICULATION_OF_NOTE.values())}
+    needed = {sound_name(kit.sound(piece)) for piece in PIECES}
+    lacking: list[str] = []
     with _striker(kit, path) as strike:
         for name, sound in wanted.items():
-            layers, gains = find_layers(strike, sound)
+            try:
+                layers, gains = find_layers(strike, sound, _POWER_OF_KIND.get(kit.kind, 1.0))
+                mine = [
+                    ring(strike(sound, velocity, _LONGEST_SAMPLES), kit, sound)
+                    for velocity in layers.loudest
+                ]
+            except NoSoundError:
+                if name in needed or not kit.by_general_midi:
+                    raise
+                lacking.append(name)
+                continue
             first = len(shots)
-            for velocity in layers.loudest:
-                shot = ring(strike(sound, velocity, _LONGEST_SAMPLES), kit, sound)
+            for shot in mine:
                 start = shots[-1].start + shots[-1].n_samples if shots else 0
                 shots.append(Shot(start, shot.shape[1], *tail_of(shot)))
                 chunks.append(shot)
+            _check_size(kit, chunks)
             sounds[name] = {"shot_of": [first + i for i in layers.of_velocity], "gain_of": gains}
-    write_bank(kit, digest, np.concatenate(chunks, axis=1), shots, sounds)
+    for name in lacking:
+        sounds[name] = sounds[_name_of_piece(kit, name)]
+    write_bank(kit, digest, chunks, shots, sounds)
+
+
+def _name_of_piece(kit: Kit, name: str) -> str:
+    """The sound of the piece whose finer articulation has the sound of this name."""
+    piece = next(p for a, p in PIECE_OF_ARTICULATION.items() if sound_name(kit.sound(a)) == name)
+    return sound_name(kit.sound(piece))
+
+
+def _check_size(kit: Kit, chunks: Sequence[NDArray[np.float32]]) -> None:
+    n_bytes = sum(chunk.nbytes for chunk in chunks)
+    if n_bytes > MAX_BANK_BYTES:
+        raise UserError(
+            f"its sounds take more than {MAX_BANK_BYTES / 1e9:.1f} GB ({len(chunks)} layers so "
+            "far); use fewer layers or shorter files"
+        )
 
 
 @contextmanager
@@ -86,17 +121,21 @@ def _striker(kit: Kit, path: Path) -> Iterator[Strike]:
     from stemgmd_build.samplers.hydrogen import HydrogenKit
     from stemgmd_build.samplers.samples import SampleFolder
 
-    kept = functools.lru_cache(maxsize=256)  # probes ask for the same few layers 127 times over
-    if kit.kind in ("hydrogen", "drumgizmo"):
-        places = {name: Microphone(*place) for name, *place in kit.microphones}
-        player = HydrogenKit(path) if kit.kind == "hydrogen" else DrumGizmoKit(path, places)
-        strike = kept(player.strike)
-        yield lambda s, velocity, limit: strike(s.key, velocity, semitones=s.semitones)[:, :limit]
+    if kit.kind == "hydrogen":
+        hydrogen = HydrogenKit(path)
+        yield lambda sound, velocity, limit: hydrogen.strike(
+            sound.key, velocity, semitones=sound.semitones, max_samples=limit
+        )
+    elif kit.kind == "drumgizmo":
+        gizmo = DrumGizmoKit(path, {name: Microphone(*place) for name, *place in kit.microphones})
+        yield lambda sound, velocity, limit: gizmo.strike(
+            sound.key, velocity, semitones=sound.semitones
+        )[:, :limit]
     else:
-        play = kept(SampleFolder(path).strike)
-        yield lambda s, velocity, limit: play(s.takes or s.files, velocity, semitones=s.semitones)[
-            :, :limit
-        ]
+        folder = SampleFolder(path)
+        yield lambda sound, velocity, limit: folder.strike(
+            sound.takes or sound.files, velocity, semitones=sound.semitones, max_samples=limit
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +146,48 @@ class Layers:
     of_velocity: tuple[int, ...]
 
 
-def find_layers(strike: Strike, sound: Sound) -> tuple[Layers, list[float]]:
+def find_layers(strike: Strike, sound: Sound, power: float = 1.0) -> tuple[Layers, list[float]]:
     """The velocity layers of a sound by measurement, and each velocity's gain (0 at velocity 0).
 
     Neighbouring velocities are one layer while a gain alone turns one into the other: the
-    residual of the least-squares gain is below -90 dB.
+    residual of the least-squares gain is below -90 dB. A velocity without a sound of its own, as
+    fonts leave out the soft ones, sounds like the next louder one that has one, turned down by
+    the ``power`` of their velocities' ratio; like the next softer one where none is louder.
+
+    Raises NoSoundError where no velocity gives a sound.
     """
-    probes = [strike(sound, velocity, _PROBE_SAMPLES) for velocity in range(1, 128)]
+    found: list[NDArray[np.float32] | None] = []
+    silence = NoSoundError("no velocity gives a sound")
+    for velocity in range(1, 128):
+        try:
+            found.append(strike(sound, velocity, _PROBE_SAMPLES))
+        except NoSoundError as error:
+            found.append(None)
+            silence = error
+    own = [v for v in range(127) if found[v] is not None]
+    if not own:
+        raise silence
+    probes = [_probe(found, own, v, power) for v in range(127)]
     layer_of = [0]
     for quieter, louder in itertools.pairwise(probes):
         layer_of.append(layer_of[-1] + (not _is_gain_alone(louder, quieter)))
-    loudest = [max(v for v in range(127) if layer_of[v] == i) for i in range(layer_of[-1] + 1)]
+    loudest = [max(v for v in own if layer_of[v] == i) for i in range(layer_of[-1] + 1)]
     gains = [
         0.0,
         *(_gain(probes[loudest[i]], probe) for i, probe in zip(layer_of, probes, strict=True)),
     ]
     return Layers(tuple(v + 1 for v in loudest), (0, *layer_of)), gains
+
+
+def _probe(
+    found: Sequence[NDArray[np.float32] | None], own: Sequence[int], v: int, power: float
+) -> NDArray[np.float32]:
+    """The probe at index ``v`` (velocity v + 1), or what stands in for it."""
+    nearest = next((i for i in own if i >= v), own[-1])
+    probe = found[nearest]
+    assert probe is not None
+    ratio = min(1.0, (v + 1) / (nearest + 1))
+    return probe if ratio == 1.0 else probe * np.float32(ratio**power)
 
 
 def _gain(reference: NDArray[np.float32], probe: NDArray[np.float32]) -> float:
@@ -152,7 +217,7 @@ def ring(shot: NDArray[np.float32], kit: Kit, sound: Sound) -> NDArray[np.float3
     if not np.isfinite(peak):
         raise UserError(f"{where} gives samples that are not finite numbers")
     if peak < 1e-6:
-        raise UserError(f"{where} is silent; correct the kit's map")
+        raise NoSoundError(f"{where} is silent; correct the kit's map")
     n_samples = last_above(level, peak * 10 ** (FLOOR_DB / 20))
     if n_samples >= _LONGEST_SAMPLES:
         raise UserError(f"{where} still rings after {_LONGEST_SAMPLES // SAMPLE_RATE} s: no drum")

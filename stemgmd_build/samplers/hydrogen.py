@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build.errors import UserError
+from stemgmd_build.errors import NoSoundError, UserError
 from stemgmd_build.samplers.drumkit_xml import Instrument, Layer, is_file, read_drumkit
 from stemgmd_build.samplers.samples import read_sample
 
@@ -53,13 +53,19 @@ class HydrogenKit:
         self._by_id = {instrument.id: instrument for instrument in self.instruments}
 
     def strike(
-        self, instrument_id: int, velocity: int, *, semitones: float = 0.0
+        self,
+        instrument_id: int,
+        velocity: int,
+        *,
+        semitones: float = 0.0,
+        max_samples: int | None = None,
     ) -> NDArray[np.float32]:
-        """The whole sound of one strike: float32 (2, n_samples) at 44,100 Hz, full scale 1.0.
+        """The sound of one strike: float32 (2, n_samples) at 44,100 Hz, full scale 1.0.
 
-        ``velocity`` is MIDI's, 1 to 127; ``semitones`` repitches (and so shortens or lengthens).
-        Raises UserError if the kit has no such instrument, or it has no layers or no sound, or
-        its sample file is missing or broken.
+        ``velocity`` is MIDI's, 1 to 127; ``semitones`` repitches (and so shortens or lengthens);
+        ``max_samples`` cuts what is longer. Raises NoSoundError where this velocity is silent,
+        UserError if the kit has no such instrument, or it has no layers, or its sample file is
+        missing or broken.
         """
         instrument = self._by_id.get(instrument_id)
         where = f"{self.xml_path}: instrument {instrument_id}"
@@ -70,14 +76,17 @@ class HydrogenKit:
         if not instrument.layers:
             raise UserError(f"{where} ({instrument.name!r}) has no layers; choose another")
         sounds = [
-            _play(instrument, layer, velocity / 127, semitones)
+            _play(instrument, layer, velocity / 127, semitones, max_samples)
             for layer in _chosen_layers(instrument.layers, velocity / 127)
         ]
         out = np.zeros((2, max(sound.shape[1] for sound in sounds)), np.float32)
         for sound in sounds:
             out[:, : sound.shape[1]] += sound
-        if not out.any() or not np.isfinite(out).all():
-            raise UserError(f"{where} ({instrument.name!r}) gives no sound; choose another")
+        is_whole = max_samples is None or out.shape[1] < max_samples
+        if not out.any() and not is_whole:  # it may come late
+            self.strike(instrument_id, velocity, semitones=semitones)
+        elif not out.any() or not np.isfinite(out).all():
+            raise NoSoundError(f"{where} ({instrument.name!r}) gives no sound; choose another")
         return out
 
     def general_midi_map(self) -> dict[int, int]:
@@ -136,7 +145,7 @@ def _chosen_layers(layers: tuple[Layer, ...], velocity: float) -> list[Layer]:
 
 
 def _play(
-    instrument: Instrument, layer: Layer, velocity: float, semitones: float
+    instrument: Instrument, layer: Layer, velocity: float, semitones: float, max_samples: int | None
 ) -> NDArray[np.float32]:
     total = instrument.pitch_semitones + layer.pitch_semitones + semitones
     if not is_file(layer.path):
@@ -145,6 +154,7 @@ def _play(
             f"({instrument.name!r}); choose another"
         )
     sound, step = read_sample(layer.path, total)
+    sound = sound[:, :max_samples]  # what follows is causal: nothing before the cut changes
     sound = _enveloped(sound, instrument, step)
     sound = _filtered(sound, instrument.filter_cutoff, instrument.filter_resonance)
     gain = layer.gain * (velocity if instrument.apply_velocity else 1.0)

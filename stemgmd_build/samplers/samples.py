@@ -17,7 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from stemgmd_build.config import one_line
-from stemgmd_build.errors import UserError
+from stemgmd_build.errors import NoSoundError, UserError
 from stemgmd_build.samplers.drumkit_xml import MAX_SEMITONES
 from stemgmd_build.samplers.takes import Take, mixed
 from stemgmd_build.taxonomy import SAMPLE_RATE
@@ -25,6 +25,7 @@ from stemgmd_build.taxonomy import SAMPLE_RATE
 MAX_SAMPLE_SEC: Final = 60.0
 MAX_CHANNELS: Final = 8
 MAX_MICROPHONES: Final = 64
+MAX_SAMPLE_BYTES: Final = 256 << 20  # decoded: 60 s of stereo at 384 kHz
 SAMPLE_RATES: Final = (4000, 384000)
 
 
@@ -33,29 +34,46 @@ class SampleFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
+        # A layer is asked for by many velocities in a row; a mix of microphones takes long.
+        self._mixed = functools.lru_cache(maxsize=2)(self._mix)
 
     def strike(
-        self, layers: Sequence[str | Take], velocity: int, *, semitones: float = 0.0
+        self,
+        layers: Sequence[str | Take],
+        velocity: int,
+        *,
+        semitones: float = 0.0,
+        max_samples: int | None = None,
     ) -> NDArray[np.float32]:
-        """The whole sound of one strike: float32 (2, n_samples) at 44,100 Hz, full scale 1.0.
+        """The sound of one strike: float32 (2, n_samples) at 44,100 Hz, full scale 1.0.
 
         Args:
             layers: the velocity layers, softest first. Their files are relative to the folder.
             velocity: MIDI's, 1 to 127.
             semitones: repitches, and so shortens or lengthens.
+            max_samples: cuts what is longer.
 
         Raises:
+            NoSoundError: a file is silent.
             UserError: a file is missing, broken, or outside of the folder.
         """
         layer = layers[(velocity - 1) * len(layers) // 127]
         if isinstance(layer, Take):
-            sound = mixed(layer, self._read_part)
-            if semitones:  # after the cut: where a strike begins is told for the file's own pitch
-                step = 2.0 ** (semitones / 12.0)
-                sound = soxr.resample(sound.T, step * SAMPLE_RATE, SAMPLE_RATE, quality="VHQ").T
+            sound = self._mixed(layer, semitones)
         else:
             sound = read_sample(self.path_of(layer), semitones)[0][[0, -1]]
-        return sound * np.float32(velocity / 127)
+        part: NDArray[np.float32] = sound[:, :max_samples] * np.float32(velocity / 127)
+        if not part.any() and not sound.any():
+            name = layer if isinstance(layer, str) else "a mix of microphones"
+            raise NoSoundError(f"{one_line(name)} is silent; correct the kit's map")
+        return part
+
+    def _mix(self, take: Take, semitones: float) -> NDArray[np.float32]:
+        sound = mixed(take, self._read_part)
+        if semitones:  # after the cut: where a strike begins is told for the file's own pitch
+            step = 2.0 ** (semitones / 12.0)
+            sound = soxr.resample(sound.T, step * SAMPLE_RATE, SAMPLE_RATE, quality="VHQ").T
+        return sound
 
     def _read_part(self, file: str, channel: int | None) -> NDArray[np.float32]:
         path = self.path_of(file)
@@ -125,6 +143,10 @@ def _decoded(path: Path, channel: int | None = None) -> tuple[NDArray[np.float32
                 raise UserError(
                     f"{path}: has more than {MAX_SAMPLE_SEC:g} s or {most} channels, "
                     "which is no drum hit"
+                )
+            if file.frames * file.channels * 4 > MAX_SAMPLE_BYTES:
+                raise UserError(
+                    f"{path}: unpacks to more than {MAX_SAMPLE_BYTES >> 20} MB, which is no drum"
                 )
             # Like Hydrogen, the first two channels of files that have more.
             samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)

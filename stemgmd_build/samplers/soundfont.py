@@ -24,7 +24,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stemgmd_build.errors import UserError
+from stemgmd_build.errors import NoSoundError, UserError
+from stemgmd_build.files import open_file
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 BLOCK: Final = 64
@@ -82,7 +83,7 @@ def check_riff(path: Path) -> None:
     """
     try:
         n_bytes = path.stat().st_size
-        with path.open("rb") as file:
+        with open_file(path, "kit") as file:
             head = file.read(12)
             if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"sfbk":
                 raise UserError(f"{path} is not a SoundFont (no RIFF sfbk header)")
@@ -201,7 +202,7 @@ class SoundFont:
         before = self._fs.fluid_synth_get_active_voice_count(self._player)
         self._fs.fluid_synth_noteon(self._player, channel, note, velocity)
         if self._fs.fluid_synth_get_active_voice_count(self._player) <= before:
-            raise UserError(
+            raise NoSoundError(
                 f"{self.path.name}, preset {self.bank}:{self.preset}, has no sound on note {note} "
                 f"at velocity {velocity}"
             )

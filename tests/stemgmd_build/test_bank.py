@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +20,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from small_fonts import write_font
 from small_kits import HERE, WHEEL_KIT, Layered, drum_sounds, noise, ping, write_kit
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.kits import catalogue
 from stemgmd_build.kits.catalogue import find_kit
-from stemgmd_build.kits.kit import Kit, Sound, source_hash
+from stemgmd_build.kits.kit import GENERAL_MIDI, Kit, Sound, source_hash
 from stemgmd_build.kits.own import own_kit
+from stemgmd_build.rendering import bank as bank_module
+from stemgmd_build.rendering import sampling
 from stemgmd_build.rendering.bank import (
     Bank,
     _digest,
@@ -34,7 +39,7 @@ from stemgmd_build.rendering.bank import (
 )
 from stemgmd_build.rendering.sampling import FLOOR_DB, find_layers, make_bank, ring
 from stemgmd_build.samplers import soundfont
-from stemgmd_build.taxonomy import ARTICULATIONS, PIECES
+from stemgmd_build.taxonomy import ARTICULATIONS, PIECE_OF_ARTICULATION, PIECES
 
 SNARE = ARTICULATIONS.index("snare")
 KICK = ARTICULATIONS.index("kick")
@@ -233,96 +238,118 @@ def test_gains_of_piece_and_kit_are_in_the_table(layered: Bank) -> None:
     assert np.array_equal(raw.gain_of[SNARE], layered.gain_of[SNARE])
 
 
-def _json_edits() -> dict[str, object]:
-    return {
-        "not JSON": "{",
-        "empty": "",
-        "a list": "[]",
-        "no shots": '{"sounds": {}}',
-        "no sounds": None,
-        "not UTF-8": b"\xff\xfe",
-        "a shot too few": "pop",
-        "a shot elsewhere": "start",
-        "an index too high": "index",
-        "a table too short": "table",
-    }
+def _zeroed(data: bytes) -> bytes:
+    """As a power loss leaves a file that was not flushed."""
+    return data[: len(data) * 3 // 10] + bytes(len(data) - len(data) * 3 // 10)
 
 
-def _damage(path: Path, how: object) -> None:
-    if isinstance(how, bytes):
-        path.write_bytes(how)
-        return
-    index = json.loads(path.read_text())
-    sound = next(iter(index["sounds"].values()))
-    if how == "pop":
-        index["shots"].pop()
-    elif how == "start":
-        index["shots"][1]["start"] += 5
-    elif how == "index":
-        sound["shot_of"][64] = 1000
-    elif how == "table":
-        sound["gain_of"].pop()
-    elif how is None:
-        index["sounds"] = {}
-    else:
-        index = None
-    path.write_text(str(how) if index is None else json.dumps(index))
+_DAMAGE = {
+    "zeros": _zeroed,
+    "empty": lambda data: b"",
+    "cut short": lambda data: data[:-8],
+    "a bit": lambda data: data[:-100] + bytes([data[-100] ^ 1]) + data[-99:],
+    "junk in its head": lambda data: data[:20] + b"\0([" + data[23:],
+    "not of this kit": lambda data: b'{"sounds": {}}',
+}
 
 
-def _damage_is_named(kit: Kit, path: Path) -> None:
-    with pytest.raises(UserError, match="damaged; delete") as caught:
-        load_bank(kit)
-    assert str(path.with_suffix(".npy")) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("fault", _json_edits())
-def test_a_damaged_index_is_named_with_the_way_out(
-    layered: Bank, own_cache: Path, fault: str
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+@pytest.mark.parametrize("damage", _DAMAGE)
+def test_a_bank_that_is_not_what_was_written_is_made_anew(
+    layered: Bank, own_cache: Path, suffix: str, damage: str
 ) -> None:
-    path = own_cache / "banks" / f"{layered.digest}.json"
-    whole = path.read_bytes()
-    _damage(path, _json_edits()[fault])
-    try:
-        _damage_is_named(layered.kit, path)
-    finally:
-        path.write_bytes(whole)
-
-
-@pytest.mark.parametrize("n_bytes", [0, 5, 64, 200, -8])
-def test_samples_that_are_cut_short_are_named_with_the_way_out(
-    layered: Bank, own_cache: Path, n_bytes: int
-) -> None:
-    path = own_cache / "banks" / f"{layered.digest}.npy"
+    path = own_cache / "banks" / (layered.digest + suffix)
     # A new file: the old one is mapped, and cutting a mapped file ends the process.
-    whole = path.rename(path.with_suffix(".whole"))
-    path.write_bytes(whole.read_bytes()[:n_bytes])
-    try:
-        _damage_is_named(layered.kit, path)
-    finally:
-        whole.replace(path)
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(_DAMAGE[damage](whole))
+    again = load_bank(layered.kit)
+    assert path.read_bytes() == whole
+    np.testing.assert_array_equal(again.samples, layered.samples)
+    np.testing.assert_array_equal(again.gain_of, layered.gain_of)
 
 
-@pytest.mark.parametrize("junk", [b"\0(", b"\xff", b"[" * 40])
-def test_a_header_of_samples_that_is_junk_is_named_with_the_way_out(
-    layered: Bank, own_cache: Path, junk: bytes
+def test_a_damaged_bank_whose_kit_is_gone_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = own_cache / "banks" / f"{layered.digest}.npy"
-    whole = path.rename(path.with_suffix(".whole"))
-    content = bytearray(whole.read_bytes())
-    content[20 : 20 + len(junk)] = junk
-    path.write_bytes(content)
-    try:
-        _damage_is_named(layered.kit, path)
-    finally:
-        whole.replace(path)
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+    kit = own_kit(write_kit(tmp_path / "kit", drum_sounds()))
+    path = tmp_path / "cache" / "banks" / f"{load_bank(kit).digest}.npy"
+    path.unlink()
+    path.write_bytes(b"")
+    shutil.rmtree(tmp_path / "kit")
+    with pytest.raises(UserError, match=r"bank of kit kit is damaged and was not made anew: "):
+        load_bank(kit)
 
 
-def test_deleting_a_damaged_bank_makes_it_anew(layered: Bank, own_cache: Path) -> None:
-    before = layered.samples.copy()
-    for suffix in (".json", ".npy"):
-        (own_cache / "banks" / (layered.digest + suffix)).unlink()
-    assert np.array_equal(load_bank(layered.kit).samples, before)
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOMEM, errno.EMFILE, errno.EIO])
+def test_what_cannot_be_read_is_not_called_damaged(
+    layered: Bank, own_cache: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(UserError, match=f"cannot be read: {os.strerror(number)}") as caught:
+        load_bank(layered.kit)
+    assert "damaged" not in str(caught.value)
+    assert (own_cache / "banks" / f"{layered.digest}.npy").exists()
+
+
+def test_what_was_checked_since_the_start_is_not_read_again(
+    layered: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor by other processes, which know it from the cache; a touched file is."""
+    load_bank(layered.kit)
+    monkeypatch.setattr(bank_module, "_CHECKED", set())
+    monkeypatch.setattr(bank_module, "_boot", lambda: "this time")
+    load_bank(layered.kit)
+    monkeypatch.setattr(bank_module, "_CHECKED", set())
+    monkeypatch.delattr(hashlib, "file_digest")
+    load_bank(layered.kit)
+    monkeypatch.setattr(bank_module, "_boot", lambda: "the next")
+    with pytest.raises(UserError):
+        load_bank(layered.kit)
+
+
+# --- what a source lacks ------------------------------------------------------------------------
+
+
+def _font_sounds(keys: Iterable[int]) -> dict[int, NDArray[np.floating]]:
+    return {key: noise(key)[:, 0] for key in keys}
+
+
+def test_a_soundfont_of_nine_keys_is_a_kit(own_cache: Path, tmp_path: Path) -> None:
+    """Its finer articulations sound like their pieces, unless a map names them."""
+    nine = [GENERAL_MIDI[piece] for piece in PIECES]
+    path = write_font(
+        tmp_path / "nine.sf2", _font_sounds(nine), softest={GENERAL_MIDI["snare"]: 41}
+    )
+    bank = load_bank(own_kit(path))
+    for name, piece in PIECE_OF_ARTICULATION.items():
+        rows = ARTICULATIONS.index(name), ARTICULATIONS.index(piece)
+        np.testing.assert_array_equal(*bank.shot_of[rows, :])
+        np.testing.assert_array_equal(*bank.gain_of[rows, :])
+    gains = bank.gain_of[SNARE]
+    assert (np.diff(gains) > 0).all()  # soft strokes that the font leaves out are softer ones
+    assert gains[20] == pytest.approx(gains[41] * (20 / 41) ** 2, rel=1e-3)
+    lines = "\n".join(f"{piece} = {GENERAL_MIDI[piece]}" for piece in PIECES)
+    (tmp_path / "mine.toml").write_text(f"path = 'nine.sf2'\n[sounds]\n{lines}\nsnare_rim = 40")
+    with pytest.raises(UserError, match="has no sound on note 40"):
+        load_bank(own_kit(tmp_path / "mine.toml"))
+    del nine[3]
+    with pytest.raises(UserError, match=f"has no sound on note {GENERAL_MIDI[PIECES[3]]}"):
+        load_bank(own_kit(write_font(tmp_path / "eight.sf2", _font_sounds(nine))))
+
+
+def test_a_kit_of_endless_layers_is_refused_before_memory_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "MAX_BANK_BYTES", 300_000)
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "cache"))
+    kit = own_kit(write_kit(tmp_path / "kit", drum_sounds()))
+    with pytest.raises(UserError, match=r"take more than 0\.0 GB .* use fewer layers"):
+        make_bank(kit, "digest")
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(
@@ -406,7 +433,8 @@ def test_two_processes_may_want_the_same_bank_at_once(tmp_path: Path) -> None:
     said = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert said[0] == said[1] != ""
-    assert len(list((tmp_path / "cache" / "banks").iterdir())) == 2
+    files = (tmp_path / "cache" / "banks").iterdir()
+    assert sorted(file.suffix for file in files) == [".checked", ".json", ".npy"]
 
 
 def test_a_kit_that_changed_on_disk_gets_a_bank_of_its_own(layered: Bank, tmp_path: Path) -> None:

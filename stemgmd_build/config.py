@@ -28,6 +28,9 @@ def decoded(table: Mapping[str, Any] | object, kind: type[T], name: str) -> T:
         where = found["where"] if found else None
         what = (found["what"] if found else str(error)).replace("`", "")
         problem = " ".join(what.split())[:200]
+        known = getattr(kind, "__struct_encode_fields__", ())
+        if not where and "unknown field" in what:
+            problem += f"; there are {', '.join(known)}"
         raise UserError(f"{name}: {where}: {problem}" if where else f"{name}: {problem}") from error
 
 

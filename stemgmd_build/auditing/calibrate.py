@@ -7,9 +7,10 @@ For maintainers, after a kit was added or its map or gains changed:
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
+
+import tomlkit
 
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
@@ -21,12 +22,12 @@ from stemgmd_build.rendering.gain import all_strikes, measure_gain
 
 def set_gain(text: str, kit_id: str, gain: float) -> str:
     """catalogue.toml with this kit's gain set."""
-    head, mark, rest = text.partition(f'id = "{kit_id}"\n')
-    if not mark:
-        raise UserError(f"catalogue.toml has no kit {kit_id}")
-    fields, mark2, tail = rest.partition("[kit.sounds]")
-    fields = re.sub(r"^gain = .*\n", "", fields, flags=re.MULTILINE) + f"gain = {gain}\n"
-    return head + mark + fields + mark2 + tail
+    document = tomlkit.parse(text)
+    for kit in document["kit"]:
+        if kit["id"] == kit_id:
+            kit["gain"] = gain
+            return tomlkit.dumps(document)
+    raise UserError(f"catalogue.toml has no kit {kit_id}")
 
 
 def calibrate(kit_ids: Sequence[str]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from stemgmd_build.config import decoded
 from stemgmd_build.errors import UserError
-from stemgmd_build.kits.kit import GENERAL_MIDI, Kit, parse_sounds, source_hash
+from stemgmd_build.files import read_toml
+from stemgmd_build.kits.kit import GENERAL_MIDI, Kind, Kit, Split, parse_sounds, source_hash
 from stemgmd_build.kits.own import own_kit
 from stemgmd_build.kits.packages import Package
 from stemgmd_build.paths import cache_folder, path_variable
@@ -19,20 +22,58 @@ CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
 KIT_SETS: Final = ("default", "train", "test", "all")
 
 
+class _Entry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A kit of catalogue.toml."""
+
+    id: str
+    name: str
+    kind: Kind
+    path: str
+    sha256: str
+    package: str | None = None
+    wheel: str = ""
+    bank: int = 128
+    preset: int = 0
+    family: str
+    split: Split
+    default: bool = False
+    author: str
+    licence: str
+    url: str
+    note: str = ""
+    gain: float | None = None
+    sounds: dict[str, Any] = msgspec.field(default_factory=lambda: dict(GENERAL_MIDI))
+    gain_db: dict[str, float] = {}
+
+
+class _PackageEntry(msgspec.Struct, forbid_unknown_fields=True):
+    version: str
+    deb: str
+    n_bytes: int
+    sha256: str
+
+
+class _Catalogue(msgspec.Struct, forbid_unknown_fields=True):
+    package: dict[str, _PackageEntry]
+    kit: list[_Entry]
+
+
 @functools.cache
 def catalogue() -> tuple[Kit, ...]:
     """Every kit of the catalogue, in its order."""
-    table = tomllib.loads(CATALOGUE.read_text("utf-8"))
-    packages = {name: Package(name=name, **entry) for name, entry in table["package"].items()}
-    return tuple(_kit_of_entry(entry, packages) for entry in table["kit"])
+    found = decoded(read_toml(CATALOGUE), _Catalogue, CATALOGUE.name)
+    packages = {
+        name: Package(name=name, **msgspec.structs.asdict(entry))
+        for name, entry in found.package.items()
+    }
+    return tuple(_kit_of_entry(entry, packages) for entry in found.kit)
 
 
-def _kit_of_entry(entry: Mapping[str, Any], packages: Mapping[str, Package]) -> Kit:
-    fields = {key: value for key, value in entry.items() if key not in ("sounds", "gain_db")}
-    if "package" in entry:
-        fields["package"] = packages[entry["package"]]
-    sounds = parse_sounds(entry.get("sounds", GENERAL_MIDI), entry.get("gain_db", {}), entry["id"])
-    return Kit(**{**fields, "sounds": sounds})
+def _kit_of_entry(entry: _Entry, packages: Mapping[str, Package]) -> Kit:
+    fields = msgspec.structs.asdict(entry)
+    fields["package"] = packages[entry.package] if entry.package else None
+    fields["sounds"] = parse_sounds(entry.sounds, fields.pop("gain_db"), entry.id)
+    return Kit(**fields)
 
 
 def find_kit(name: str) -> Kit:

@@ -8,12 +8,15 @@ for it.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
+from msgspec import Meta
+
+from stemgmd_build.config import decoded, one_line
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import open_file
 from stemgmd_build.kits.packages import Package
@@ -106,23 +109,22 @@ class Kit:
         return self.sounds.get(articulation) or self.sounds[PIECE_OF_ARTICULATION[articulation]]
 
 
-def parse_microphones(table: Any, where: str) -> dict[str, tuple[float, float]]:
+def parse_microphones(table: Mapping[str, Any], where: str) -> dict[str, tuple[float, float]]:
     """Microphone -> (gain in dB, pan from -1 to 1) of a TOML table.
 
     A value is the gain, or a table with gain_db and pan. Raises UserError, naming ``where``.
     """
-    if not isinstance(table, Mapping):
-        raise UserError(f"{where}: microphones is not a table")
     found = {}
     for name, value in table.items():
-        place = value if isinstance(value, Mapping) else {"gain_db": value}
-        if set(place) - {"gain_db", "pan"}:
-            raise UserError(f"{where}: microphone {name} has gain_db and pan, not {sorted(place)}")
-        found[str(name)] = (
-            number(place.get("gain_db", 0.0), f"{where}: microphones.{name}", limit=60),
-            number(place.get("pan", 0.0), f"{where}: microphones.{name}.pan", limit=1),
-        )
+        given = value if isinstance(value, Mapping) else {"gain_db": value}
+        place = decoded(given, _Place, f"{where}: microphones.{one_line(name)}")
+        found[name] = (place.gain_db, place.pan)
     return found
+
+
+class _Place(msgspec.Struct, forbid_unknown_fields=True):
+    gain_db: Annotated[float, Meta(ge=-60, le=60)] = 0.0
+    pan: Annotated[float, Meta(ge=-1, le=1)] = 0.0
 
 
 def parse_sounds(
@@ -146,11 +148,18 @@ def parse_sounds(
         raise UserError(
             f"{where}: no sound for {', '.join(missing)}; every one of the nine is needed"
         )
+    gains = {
+        name: decoded(value, _Gain, f"{where}: gain_db.{name}") for name, value in gain_db.items()
+    }
     return {
         name: replace(
-            _mixed(_parse_sound(value, f"{where}: {name}"), microphones or {}, f"{where}: {name}"),
+            _mixed(
+                _parse_sound(value, f"{where}: sounds.{name}"),
+                microphones or {},
+                f"{where}: sounds.{name}",
+            ),
             gain_db=sum(
-                number(gain_db.get(level, 0.0), f"{where}: gain_db.{level}", limit=40)
+                gains.get(level, 0.0)
                 for level in dict.fromkeys((PIECE_OF_ARTICULATION[name], name))
             ),
         )
@@ -158,21 +167,32 @@ def parse_sounds(
     }
 
 
+_Gain = Annotated[float, Meta(ge=-40, le=40)]
+_Key = Annotated[int, Meta(ge=0, le=10**6)]
+_File = Annotated[str, Meta(min_length=1, max_length=1000)]
+_Files = Annotated[list[_File], Meta(min_length=1, max_length=127)]  # a velocity each, at most
+
+
+class _SoundTable(msgspec.Struct, forbid_unknown_fields=True):
+    key: _Key | None = None
+    files: _File | _Files | None = None
+    semitones: Annotated[float, Meta(ge=-24, le=24)] = 0.0
+
+
 def _parse_sound(value: Any, where: str) -> Sound:
-    if isinstance(value, Mapping):
-        if set(value) - {"key", "files", "semitones"} or {"key", "files"} <= set(value):
-            raise UserError(
-                f"{where}: a sound has key or files, and semitones, not {sorted(value)}"
-            )
-        semitones = number(value.get("semitones", 0.0), where, limit=24)
-        return replace(
-            _parse_sound(value.get("files", value.get("key")), where), semitones=semitones
-        )
-    if isinstance(value, str) and _looks_like_a_file(value):
-        value = [value]
-    if isinstance(value, list) and value and all(isinstance(x, str) and x for x in value):
-        return Sound(files=tuple(value))
-    return Sound(key=number(value, where, whole=True))
+    found: Any = decoded(value, _Key | _File | _Files | _SoundTable, where)  # type: ignore[arg-type]
+    semitones = 0.0
+    if isinstance(found, _SoundTable):
+        if (found.key is None) == (found.files is None):
+            raise UserError(f"{where}: a sound has key or files, one of them")
+        semitones = found.semitones
+        found = found.files if found.key is None else found.key
+    if isinstance(found, int):
+        return Sound(found, semitones)
+    if isinstance(found, str) and not Path(found).suffix:
+        raise UserError(f"{where}: {one_line(found)!r} is no key number, and no file's name")
+    files = (found,) if isinstance(found, str) else tuple(found)
+    return Sound(semitones=semitones, files=files)
 
 
 def _mixed(sound: Sound, microphones: Mapping[str, tuple[float, float]], where: str) -> Sound:
@@ -193,23 +213,6 @@ def _mixed(sound: Sound, microphones: Mapping[str, tuple[float, float]], where: 
         for file in sound.files
     )
     return replace(sound, files=files_of(takes), takes=takes)
-
-
-def _looks_like_a_file(text: str) -> bool:
-    return bool(Path(text).suffix)
-
-
-def number(value: Any, where: str, *, whole: bool = False, limit: float = 1e6) -> Any:
-    """The value, where it is a finite number from -limit to limit, and an int if ``whole``.
-
-    Raises UserError, naming ``where``, for anything else.
-    """
-    good = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or abs(value) > limit:
-        raise UserError(
-            f"{where}: {value!r} is not a {'key number' if whole else 'number'} in range"
-        )
-    return value
 
 
 def source_hash(path: Path, sounds: Mapping[str, Sound]) -> str:

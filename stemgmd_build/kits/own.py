@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import struct
-import tomllib
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from stemgmd_build.config import one_line
+import msgspec
+from msgspec import Meta
+
+from stemgmd_build.config import decoded, one_line
 from stemgmd_build.errors import UserError
-from stemgmd_build.files import lock_file, publish, scratch_folder
+from stemgmd_build.files import lock_file, publish, read_toml, scratch_folder
 from stemgmd_build.kits.archives import unpack_export
 from stemgmd_build.kits.kit import (
     GENERAL_MIDI,
     Kind,
     Kit,
     Sound,
-    number,
+    Split,
     parse_microphones,
     parse_sounds,
     source_hash,
@@ -43,7 +48,7 @@ _SECOND_CHOICE: Final[Mapping[str, tuple[int, ...]]] = {
 }
 """General MIDI's other keys of a piece, for kits that lack the first."""
 
-_KIT_ID: Final = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
+_LONGEST_ID: Final = 60
 _INFO: Final = {b"INAM": "name", b"IENG": "author", b"ICOP": "licence"}
 _MAX_INFO_BYTES: Final = 1 << 20
 
@@ -59,81 +64,97 @@ def own_kit(path: Path) -> Kit:
     missing: only what plays one fails, when it is sampled. Raises UserError naming the file.
     """
     if path.suffix.lower() != ".toml":
-        return _own_kit({"path": str(path)}, Path(), str(path))
-    try:
-        entry = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
-    known = [
-        "id",
-        "name",
-        "path",
-        "bank",
-        "preset",
-        "family",
-        "split",
-        "author",
-        "licence",
-        "url",
-        "sounds",
-        "gain_db",
-        "microphones",
-    ]
-    unknown = sorted(set(entry) - set(known))
-    if unknown or not isinstance(entry.get("path"), str):
-        problem = f"unknown {', '.join(unknown)}" if unknown else "no path to a font or folder"
-        raise UserError(f"{path}: {problem}; a kit file may hold {', '.join(known)}")
-    return _own_kit(entry, path.parent, str(path))
+        return _own_kit(KitFile(path=str(path)), Path(), str(path))
+    return _own_kit(decoded(read_toml(path), KitFile, str(path)), path.parent, str(path))
 
 
-def _own_kit(entry: Mapping[str, Any], base: Path, where: str) -> Kit:
-    path = base / entry["path"]
+_Text = Annotated[str, Meta(max_length=2000)]
+
+
+class KitFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A kit's TOML file."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    id: str | None = None
+    name: _Text | None = None
+    bank: Annotated[int, Meta(ge=0, le=16383)] = 128
+    preset: Annotated[int, Meta(ge=0, le=127)] = 0
+    family: _Text | None = None
+    split: Split | None = None
+    author: _Text | None = None
+    licence: _Text | None = None
+    url: _Text | None = None
+    sounds: dict[str, Any] = {}
+    gain_db: dict[str, Any] = {}
+    microphones: dict[str, Any] = {}
+
+
+def _own_kit(entry: KitFile, base: Path, where: str) -> Kit:
+    path = base / entry.path
     try:
         is_folder = path.name == "drumkit.xml" and not is_drumgizmo(path)
         source = (path.parent if is_folder else path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
-        raise UserError(f"{where}: {str(path)!r} does not exist") from error
-    kit_id = entry.get("id", re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-"))
-    if not isinstance(kit_id, str) or not _KIT_ID.fullmatch(kit_id):
-        raise UserError(f"{where}: {kit_id!r} cannot be a kit's id: use a-z, 0-9 and dashes")
-    if entry.get("split") not in (None, "train", "test"):
-        raise UserError(f"{where}: split is {entry['split']!r}, not train or test")
-    for name in ("sounds", "gain_db"):
-        if not isinstance(entry.get(name, {}), Mapping):
-            raise UserError(f"{where}: {name} is not a table")
-    gain_db = entry.get("gain_db", {})
-    microphones = parse_microphones(entry.get("microphones", {}), where)
-    sounds = (
-        parse_sounds(entry["sounds"], gain_db, where, microphones) if entry.get("sounds") else {}
-    )
+        raise UserError(f"{where}: {one_line(str(path))!r} does not exist") from error
+    kit_id = _id_of(source) if entry.id is None else entry.id
+    if not _is_id(kit_id):
+        raise UserError(
+            f"{where}: {one_line(kit_id)!r} cannot be a kit's id: use at most {_LONGEST_ID} small "
+            "letters and digits of any script, with dashes between"
+        )
+    microphones = parse_microphones(entry.microphones, where)
+    sounds = parse_sounds(entry.sounds, entry.gain_db, where, microphones) if entry.sounds else {}
     if source.suffix.lower() == ".h2drumkit" and source.is_file():
         source = _unpacked(source)
     kind, player = _recognize(source, sounds, microphones, where)
-    sounds = sounds or parse_sounds(_general_midi(player, where), gain_db, where)
+    sounds = sounds or parse_sounds(_general_midi(player, where), entry.gain_db, where)
     stated = _stated(source, kind, player)
-    name, author, licence, url = (
-        str(entry.get(key, stated.get(key, ""))) for key in ("name", "author", "licence", "url")
-    )
+
+    def text(name: str) -> str:
+        given = getattr(entry, name)
+        return one_line(stated.get(name, "") if given is None else given)
+
     return Kit(
         id=kit_id,
         kind=kind,
         path=str(source),
         sha256=source_hash(source, sounds),
         sounds=sounds,
-        bank=number(entry.get("bank", 128), f"{where}: bank", whole=True),
-        preset=number(entry.get("preset", 0), f"{where}: preset", whole=True),
-        family=str(entry.get("family", f"own-{kit_id}")),
-        split=entry.get("split"),
-        name=name or kit_id,
-        author=author,
-        licence=licence,
-        url=url,
+        bank=entry.bank,
+        preset=entry.preset,
+        family=f"own-{kit_id}" if entry.family is None else one_line(entry.family),
+        split=entry.split,
+        name=text("name") or kit_id,
+        author=text("author"),
+        licence=text("licence"),
+        url=text("url"),
         microphones=tuple((name, *place) for name, place in microphones.items())
         if kind == "drumgizmo"
         else (),
+        by_general_midi=not entry.sounds,
     )
+
+
+def _id_of(source: Path) -> str:
+    """An id from the source's name, in its own script; from its path where it has no letter."""
+    text = "".join(c if _is_letter(c) else " " for c in _small(source.stem))
+    slug = "-".join(text.split())[:_LONGEST_ID].strip("-")
+    return slug or f"kit-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}"
+
+
+def _is_id(text: str) -> bool:
+    words = re.split("[-_.]", text)
+    is_short = len(text) <= _LONGEST_ID and text == _small(text)
+    return is_short and all(word and all(map(_is_letter, word)) for word in words)
+
+
+def _small(text: str) -> str:
+    return unicodedata.normalize("NFC", text.lower())
+
+
+def _is_letter(sign: str) -> bool:
+    # Category M: the vowel signs of Indic scripts are no letters of their own.
+    return sign.isalnum() or unicodedata.category(sign)[0] == "M"
 
 
 def _recognize(
@@ -226,6 +247,8 @@ def _general_midi(
         if key in by_note
     }
     missing = [piece for piece in PIECES if piece not in found]
+    if missing and not by_note:
+        raise UserError(f"{where}: none of its sample files is there; unpack the whole kit")
     if missing:
         raise UserError(
             f"{where}: no General MIDI sound for {', '.join(missing)}; give a map: a TOML file "

@@ -7,6 +7,7 @@ are bounded, sample files must lie inside the kit's folder (they need not exist)
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ MAX_LAYERS: Final = 4096
 MAX_SEMITONES: Final = 36.0
 
 _MAX_GAIN: Final = 100.0
+_SOUND_ENDINGS: Final = (".wav", ".flac", ".aif", ".aiff", ".ogg", ".au", ".w64", ".caf", ".mp3")
 _MAX_RESONANCE: Final = 0.999
 _MAX_STAGE_SAMPLES: Final = 100_000.0  # Hydrogen clips attack and decay to this
 
@@ -240,10 +242,7 @@ def _read_layers(
             for layer in _named(component, "layer"):
                 yield _read_layer(_Fields(layer, f"{fields.where}, layer"), gain, index, folder)
     elif "filename" in fields:  # up to 0.9.0: one file, whatever the velocity
-        path = _sample_path(fields, folder)
-        if not is_file(path) and is_file(path.with_suffix(".flac")):
-            path = path.with_suffix(".flac")
-        yield Layer(path, 0.0, 1.0, 1.0, 0.0)
+        yield Layer(_sample_path(fields, folder), 0.0, 1.0, 1.0, 0.0)
     else:
         for layer in _named(element, "layer"):
             yield _read_layer(_Fields(layer, f"{fields.where}, layer"), 1.0, 0, folder)
@@ -266,12 +265,45 @@ def _sample_path(fields: _Fields, folder: Path) -> Path:
     if not name:
         raise UserError(f"{fields.where} names no sample file")
     try:
-        path = (folder / name).resolve()
+        path = (folder / name.replace("\\", "/")).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
         raise UserError(f"{fields.where}: {one_line(name)!r} is not a usable file name") from error
     if folder not in path.parents:
         raise UserError(f"{fields.where}: {one_line(name)!r} leads out of the kit's folder")
-    return path
+    return path if is_file(path) else _as_on_disk(path, folder)
+
+
+def _as_on_disk(path: Path, folder: Path) -> Path:
+    """The file that is meant, where it is spelt otherwise: kits come from systems that do not
+    tell capitals apart, and are repacked as FLAC. The path itself where there is none."""
+    here = folder
+    for part in path.relative_to(folder).parts:
+        names = _listing(here)
+        same = names.get(part.casefold()) or names.get(Path(part).stem.casefold() + "/")
+        if same is None:
+            return path
+        here = here / same
+    return here if is_file(here) and folder in here.resolve().parents else path
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    """What a folder holds by its name in small letters, sounds also by their stem and a slash."""
+    try:
+        about = folder.stat()
+        return _names(folder, about.st_mtime_ns)
+    except OSError:
+        return {}
+
+
+@functools.lru_cache(maxsize=16)
+def _names(folder: Path, mtime_ns: int) -> dict[str, str]:
+    names = sorted(path.name for path in folder.iterdir())
+    stems = {
+        Path(name).stem.casefold() + "/": name
+        for name in names
+        if Path(name).suffix.lower() in _SOUND_ENDINGS
+    }
+    return stems | {name.casefold(): name for name in names}
 
 
 def _named(element: Element, name: str) -> Iterable[Element]:

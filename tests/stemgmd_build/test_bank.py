@@ -278,7 +278,7 @@ def test_a_damaged_bank_whose_kit_is_gone_names_both(
     path.unlink()
     path.write_bytes(b"")
     shutil.rmtree(tmp_path / "kit")
-    with pytest.raises(UserError, match=r"bank of kit kit is damaged and was not made anew: "):
+    with pytest.raises(UserError, match="bank of kit kit is damaged and was not made anew: "):
         load_bank(kit)
 
 

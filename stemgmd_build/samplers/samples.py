@@ -61,8 +61,8 @@ class SampleFolder:
         if isinstance(layer, Take):
             sound = self._mixed(layer, semitones)
         else:
-            sound = read_sample(self.path_of(layer), semitones)[0][[0, -1]]
-        part: NDArray[np.float32] = sound[:, :max_samples] * np.float32(velocity / 127)
+            sound = read_sample(self.path_of(layer), semitones)[0]
+        part: NDArray[np.float32] = sound[[0, -1], :max_samples] * np.float32(velocity / 127)
         if not part.any() and not sound.any():
             name = layer if isinstance(layer, str) else "a mix of microphones"
             raise NoSoundError(f"{one_line(name)} is silent; correct the kit's map")

@@ -105,8 +105,8 @@ def test_missing_and_silent_files_are_faults_of_their_pieces(folder: Path) -> No
     (found,), _, faults = audit([kit], show_progress=False)
     assert faults == [
         f"kit: kick: {folder} has no file 'gone.wav'",
-        "kit: hi_tom: silent.wav of kit is silent; correct the kit's map",
-        "kit: ride: silent.wav of kit is silent; correct the kit's map",
+        "kit: hi_tom: silent.wav is silent; correct the kit's map",
+        "kit: ride: silent.wav is silent; correct the kit's map",
     ]
     assert len(found.n_layers) == 6
 

@@ -20,7 +20,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -31,11 +31,12 @@ from baselines.settings import SETTINGS, Recipe
 from baselines.templates import Templates, learn_templates
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import write_whole
-from stemgmd_build.kits.catalogue import available, select_kits
-from stemgmd_build.kits.kit import Kit
 from stemgmd_build.progress import progress
-from stemgmd_build.rendering.bank import Bank, load_bank
 from stemgmd_build.taxonomy import ARTICULATIONS, PIECES, STEM_OF_PIECE, STEMS
+
+if TYPE_CHECKING:  # reading what was learnt needs no kits, nor what they need
+    from stemgmd_build.kits.kit import Kit
+    from stemgmd_build.rendering.bank import Bank
 
 FORMAT: Final = 1
 VELOCITIES: Final = (48, 88, 120)
@@ -183,6 +184,9 @@ def _provenance(bank: Bank) -> dict[str, str]:
 
 def training_banks(names: Sequence[str] = ("train",)) -> list[Bank]:
     """The banks of training kits. Raises UserError where one is missing or not for training."""
+    from stemgmd_build.kits.catalogue import available, select_kits
+    from stemgmd_build.rendering.bank import load_bank
+
     chosen = select_kits(names)
     _refuse([kit for kit in chosen if kit.split == "test"], "held out for testing")
     here = available(chosen)

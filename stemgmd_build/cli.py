@@ -52,12 +52,12 @@ FOR_MAINTAINERS: Final[dict[str, tuple[str, str]]] = {
 }
 
 EXTRAS: Final = {
-    "build": "mido pretty_midi fluidsynth defusedxml tomlkit",
-    "bench": "pandas museval sklearn mir_eval matplotlib PIL threadpoolctl",
+    "build": "mido pretty_midi fluidsynth defusedxml tomlkit threadpoolctl matplotlib",
+    "bench": "pandas mir_eval museval PIL",
     "train": "tensorboard",
     "cluster": "dask distributed",
     "onnx": "onnx onnxscript onnxruntime",
-    "hosting": "webdataset datasets mirdata",
+    "hosting": "webdataset datasets mirdata torchcodec",
 }
 """Extra of the distribution -> the modules that come with it, for the one line that is said where
 one of them is missing. tests/test_cli.py compares it with pyproject.toml."""

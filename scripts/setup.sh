@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 libraries=(libfluidsynth3)
 browser=(chromium chromium-driver) # for the leaderboard page's own test alone
-ffmpeg=(ffmpeg) # recordings that libsndfile does not read, and the tests of Hugging Face datasets
+torch="torch==2.13.0" # any build of it: CUDA, or CPU alone by PIP_ARGS
 # The catalogue's kits, but for those that only train LarsNet (`stemgmd kits fetch all`).
 soundfonts=(timgm6mb-soundfont avldrums.lv2-soundfont fluid-soundfont-gm csound-soundfont
   hydrogen-drumkits hydrogen-data sonic-pi-samples)
@@ -32,7 +32,7 @@ missing_packages() {
 }
 
 install_packages() {
-  mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}" "${ffmpeg[@]}")
+  mapfile -t missing < <(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}")
   [ ${#missing[@]} -eq 0 ] && return
   echo "setup: installing Debian packages (the drum kits are about 330 MB, the browser 120 MB): ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
@@ -53,10 +53,10 @@ setup: FluidSynth and the drum kits are not installed from here (that needs apt 
   Debian, Ubuntu: sudo apt-get install --no-install-recommends ${libraries[*]} ${soundfonts[*]}
   macOS:          brew install fluid-synth
   Fedora:         sudo dnf install fluidsynth-libs
-For recordings that libsndfile does not read (m4a, video) ffmpeg; for all tests ffmpeg and Chromium:
-  Debian, Ubuntu: sudo apt-get install --no-install-recommends ${ffmpeg[*]} ${browser[*]}
-  macOS:          brew install ffmpeg && brew install --cask chromium chromedriver
-  Fedora:         sudo dnf install ffmpeg-free chromium chromedriver
+For the test of the leaderboard's page Chromium:
+  Debian, Ubuntu: sudo apt-get install --no-install-recommends ${browser[*]}
+  macOS:          brew install --cask chromium chromedriver
+  Fedora:         sudo dnf install chromium chromedriver
 Drum kits need no root: .venv/bin/stemgmd kits fetch (--mirror URL of a Debian mirror where there
 is no apt). Going on with what is here; one kit comes with pretty_midi.
 EOF
@@ -69,8 +69,10 @@ begin_environment() {
   echo "setup: .venv with $("$python" --version), locked dependencies"
   # An environment that was cut short has a Python but no pip.
   .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
+  # torch comes last: what else it needs is there by then, at the locked versions.
   # shellcheck disable=SC2086
-  "${install[@]}" ${PIP_ARGS:-} -r requirements.lock &
+  "${install[@]}" ${PIP_ARGS:-} --require-hashes --no-deps -r requirements.lock &&
+    "${install[@]}" ${PIP_ARGS:-} "$torch" &
   locked=$!
   # In the background it does not hear Ctrl-C.
   trap 'kill "$locked" 2>/dev/null || :' EXIT
@@ -101,7 +103,7 @@ fi
 if [ -n "$apt" ]; then
   install_packages
 elif [ -z "${STEMGMD_NO_APT:-}" ] && [ -n "$stale" ] &&
-  [ -n "$(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}" "${ffmpeg[@]}")" ]; then
+  [ -n "$(missing_packages "${libraries[@]}" "${soundfonts[@]}" "${browser[@]}")" ]; then
   explain_packages
 fi
 [ -z "$stale" ] || end_environment

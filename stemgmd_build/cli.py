@@ -57,7 +57,7 @@ EXTRAS: Final = {
     "train": "tensorboard",
     "cluster": "dask distributed",
     "onnx": "onnx onnxscript onnxruntime",
-    "hosting": "webdataset datasets mirdata torchcodec",
+    "hosting": "webdataset datasets mirdata",
 }
 """Extra of the distribution -> the modules that come with it, for the one line that is said where
 one of them is missing. tests/test_cli.py compares it with pyproject.toml."""

@@ -57,6 +57,7 @@ EXTRAS: Final = {
     "train": "tensorboard",
     "cluster": "dask distributed",
     "onnx": "onnx onnxscript onnxruntime",
+    "sfz": "pysfizz",
     "hosting": "webdataset datasets mirdata",
 }
 """Extra of the distribution -> the modules that come with it, for the one line that is said where
@@ -111,21 +112,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if arguments[0] in ("-V", "--version"):
-        from importlib.metadata import version
-
-        print(f"stemgmd {version('stemgmd-bench')}")
-        return 0
-    name, rest = arguments[0], arguments[1:]
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     table = COMMANDS | FOR_MAINTAINERS
-    if name not in table:
-        print(f"stemgmd: error: no command {name!r}; `stemgmd --help` lists them", file=sys.stderr)
-        return 2
-    module_name, _, function_name = table[name][0].partition(":")
     try:
+        if name in ("-h", "--help", "help"):
+            print(usage())
+            return 0
+        if name in ("-V", "--version"):
+            from importlib.metadata import version
+
+            print(f"stemgmd {version('stemgmd-bench')}")
+            return 0
+        if name not in table:
+            raise UserError("no such command; `stemgmd --help` lists them")
+        module_name, _, function_name = table[name][0].partition(":")
         function = getattr(importlib.import_module(module_name), function_name)
         return int(function(rest))
     except UserError as error:

@@ -52,12 +52,13 @@ FOR_MAINTAINERS: Final[dict[str, tuple[str, str]]] = {
 }
 
 EXTRAS: Final = {
-    "build": "mido pretty_midi fluidsynth defusedxml tomlkit threadpoolctl matplotlib",
+    "build": "mido pretty_midi fluidsynth defusedxml threadpoolctl matplotlib",
     "bench": "pandas mir_eval museval PIL",
     "train": "tensorboard",
     "cluster": "dask distributed",
     "onnx": "onnx onnxscript onnxruntime",
     "sfz": "pysfizz",
+    "dev": "tomlkit",
     "hosting": "webdataset datasets mirdata",
 }
 """Extra of the distribution -> the modules that come with it, for the one line that is said where

@@ -35,11 +35,9 @@ bench: setup  ## speed, as ratios measured side by side in one run
 	@$(BIN)/stemgmd speed larsnet
 
 .PHONY: leaderboard
-leaderboard: setup  ## every system, GMD's test split, the held-out kits: leaderboard/ anew (hours)
-	@$(BIN)/stemgmd bench run --out results --split test
-	@$(BIN)/stemgmd bench report results --out leaderboard
-	@gzip -9nc results/records.jsonl > leaderboard/records.jsonl.gz
-	@cp results/systems.jsonl results/run.json leaderboard/
+leaderboard: setup  ## add to leaderboard/ what is missing: systems that are new or have changed
+	@$(BIN)/stemgmd bench run --out results --known leaderboard --split test
+	@$(BIN)/stemgmd bench report leaderboard results --out leaderboard --with-records
 	@$(BIN)/stemgmd bench report leaderboard --tracks '*/eval_session/*' --no-audio --out leaderboard/paper-clips
 
 .PHONY: lock

@@ -91,12 +91,15 @@ def make_plan(
     *,
     n_clips: int = 0,
     device: str = "cpu",
+    known: Sequence[Path] = (),
 ) -> Plan:
     """Compare what is asked for with what the folder holds.
 
+    ``known``: further folders of results; what was scored there is not scored again.
+
     Raises UserError where its records cannot be read.
     """
-    held = ResultsFolder(root).records()
+    held = [r for folder in (*known, root) for r in ResultsFolder(folder).records()]
     done = whole_keys(held)
     data = {(track.board, track.id, track.kit): track.data for track in tracks}
     stale = {p for r in held if data.get(p := (r.board, r.track, r.kit), r.data) != r.data}

@@ -10,37 +10,83 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from baselines.system import System, SystemInfo
+from baselines.system import Input, System, SystemInfo
 from stemgmd_build.errors import UserError
 
 GROUP: Final = "stemgmd.systems"
 
-SYSTEMS: Final[dict[str, str]] = {
-    "mixture": "baselines.systems:make_mixture",
-    "zero": "baselines.systems:make_zero",
-    "ideal-binary": "baselines.systems:make_ideal_binary",
-    "ideal-ratio": "baselines.systems:make_ideal_ratio",
-    "magnitude": "baselines.systems:make_magnitude",
-    "phase-sensitive": "baselines.systems:make_phase_sensitive",
-    "nmf-fixed": "baselines.systems:make_nmf_fixed",
-    "nmf-sab": "baselines.systems:make_nmf_sab",
-    "nmfd": "baselines.systems:make_nmfd",
-    "nmfd-score-informed": "baselines.systems:make_nmfd_score_informed",
-    "larsnet-small": "larsnet.separation.system:make_larsnet_small",
-    "larsnet-small-wiener": "larsnet.separation.system:make_larsnet_small_wiener",
-    "larsnet-small-nmfd": "larsnet.separation.system:make_larsnet_small_nmfd",
-}
-"""Id -> "module:factory"; a factory takes the torch device and gives the system."""
+
+@dataclass(frozen=True)
+class Entry:
+    """A system as the listing tells it, without its package or its model.
+
+    ``factory`` is "module:function", called with the torch device. ``inputs``: what it sees; None
+    where only its package says.
+    """
+
+    factory: str
+    inputs: tuple[Input, ...] | None
+    summary: str
+
+
+_MIXTURE: Final[tuple[Input, ...]] = ("mixture",)
+_ORACLE: Final[tuple[Input, ...]] = ("mixture", "references")
+
+SYSTEMS: Final[dict[str, Entry]] = {
+    name: Entry(factory, inputs, summary)
+    for name, factory, inputs, summary in (
+        ("mixture", "baselines.systems:make_mixture", _MIXTURE, "the mixture as every stem"),
+        ("zero", "baselines.systems:make_zero", _MIXTURE, "silence as every stem"),
+        ("ideal-binary", "baselines.systems:make_ideal_binary", _ORACLE, "ideal binary mask"),
+        ("ideal-ratio", "baselines.systems:make_ideal_ratio", _ORACLE, "ideal ratio mask"),
+        ("magnitude", "baselines.systems:make_magnitude", _ORACLE, "ideal magnitude mask"),
+        ("phase-sensitive", "baselines.systems:make_phase_sensitive", _ORACLE,
+         "ideal phase-sensitive mask"),
+        ("nmf-fixed", "baselines.systems:make_nmf_fixed", _MIXTURE, "NMF with fixed spectra"),
+        ("nmf-sab", "baselines.systems:make_nmf_sab", _MIXTURE, "NMF with spectra that adapt late"),
+        ("nmfd", "baselines.systems:make_nmfd", _MIXTURE, "NMFD, templates in time and frequency"),
+        ("nmfd-score-informed", "baselines.systems:make_nmfd_score_informed",
+         ("mixture", "score"), "NMFD that is told every onset"),
+        ("larsnet-small", "larsnet.separation.system:make_larsnet_small", _MIXTURE,
+         "the packaged weights, masks as they are"),
+        ("larsnet-small-wiener", "larsnet.separation.system:make_larsnet_small_wiener", _MIXTURE,
+         "the packaged weights with the alpha-Wiener filter"),
+        ("larsnet-small-nmfd", "larsnet.separation.system:make_larsnet_small_nmfd", _MIXTURE,
+         "the packaged weights, refined by NMFD"),
+    )
+}  # fmt: skip
+"""Id -> entry of the systems of this project."""
 
 
 def available() -> tuple[str, ...]:
     """Ids of all systems: ours, then those of other packages by name. Nothing is imported."""
     others = {entry.name for entry in metadata.entry_points(group=GROUP)}
     return (*SYSTEMS, *sorted(others - set(SYSTEMS)))
+
+
+def entries() -> dict[str, Entry]:
+    """Id -> entry of all systems, ours first. Nothing is imported."""
+    others = {
+        entry.name: Entry(entry.value, None, f"of the package {_origin(entry)}")
+        for entry in metadata.entry_points(group=GROUP)
+    }
+    return {name: SYSTEMS.get(name) or others[name] for name in available()}
+
+
+def check(system: str) -> None:
+    """Raise UserError for what :func:`load` cannot know. Nothing is imported."""
+    name, given, file = system.partition("=")
+    if given:
+        check_name(name)
+        if not Path(file).is_file():
+            raise UserError(f"{system}: there is no such file; give NAME=FILE, FILE from training")
+    elif system not in available():
+        raise UserError(f"no system {system!r}; there are {', '.join(available())}")
 
 
 def load(system: str, device: str = "cpu") -> System:
@@ -54,15 +100,14 @@ def load(system: str, device: str = "cpu") -> System:
         UserError: there is no such system, its package is broken, its file is no checkpoint, its
             name is not to be had, or the device is not there.
     """
+    check(system)
     if "=" in system:
         return _checkpoint(system, device)
     if system in SYSTEMS:
-        module, _, name = SYSTEMS[system].partition(":")
+        module, _, name = SYSTEMS[system].factory.partition(":")
         made: System = getattr(importlib.import_module(module), name)(device)
         return made
     entries = list(metadata.entry_points(group=GROUP, name=system))
-    if not entries:
-        raise UserError(f"no system {system!r}; there are {', '.join(available())}")
     if len({entry.value for entry in entries}) > 1:
         values = " and ".join(sorted(_origin(entry) for entry in entries))
         raise UserError(f"two packages register a system {system!r}: {values}; remove one")
@@ -89,9 +134,6 @@ def _checkpoint(system: str, device: str) -> System:
     from larsnet.separation.system import make_larsnet
 
     name, _, file = system.partition("=")
-    check_name(name)
-    if not Path(file).is_file():
-        raise UserError(f"{system}: there is no such file; give NAME=FILE, FILE from stemgmd train")
     return make_larsnet(Path(file), id=name, name=name, licence="not stated", device=device)
 
 
@@ -121,6 +163,10 @@ def _problem(system: str, made: Any, info: Any) -> str:
         return "its info is no SystemInfo"
     if info.id != system:
         return f"it calls itself {info.id!r}"
+    try:
+        repr(info).encode()
+    except UnicodeEncodeError:
+        return "its info holds text that is not Unicode"
     return "" if callable(getattr(made, "separate", None)) else "it has no method separate"
 
 

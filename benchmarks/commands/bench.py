@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.commands import report
 from benchmarks.sources import SOURCES
 from stemgmd_build.errors import UserError
 from stemgmd_build.processes import usable_cpus
@@ -72,22 +73,18 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     _add_tracks(export)
     export.add_argument("--out", type=Path, required=True, help="folder for the mixtures")
-    report = commands.add_parser("report", help="tables and one page from results")
-    if "report" in argv[:1]:  # what draws and tests is imported for it alone
-        from benchmarks.report import write as module
-
-        report.epilog, report.formatter_class = (
-            module.EPILOG,
-            argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(report)
+    tables = commands.add_parser(
+        "report", help="tables and one page from results", epilog=report.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    report.add_arguments(tables)
     options = parser.parse_args(argv)
     return {
         "run": _run,
         "score": _score,
         "systems": _systems,
         "export": _export,
-        "report": _report,
+        "report": report.main,
     }[options.command](options)
 
 
@@ -135,6 +132,8 @@ def _add_tracks(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder of results; what it holds is kept")
+    add("--known", type=Path, action="append", default=[], metavar="DIR",
+        help="further results; what was scored there is not scored again")  # fmt: skip
     add("--workers", type=int, default=usable_cpus(),
         help="processes of one thread each (default: all cores)")  # fmt: skip
     add("--audio", type=int, default=2, metavar="N",
@@ -160,6 +159,8 @@ def _add_estimates(parser: argparse.ArgumentParser) -> None:
     add("--licence", default="not stated", help="of code and weights")
     add("--url", default="", help="where it is to be had")
     add("--summary", default="", help="a sentence on it")
+    add("--museval", action="store_true", help="also write museval's own scores, a JSON per clip, "
+        "into OUT/museval (slow)")  # fmt: skip
     add("--revision", help="its version (default: a hash of all files)")
 
 
@@ -191,28 +192,35 @@ def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from benchmarks import realtime, systems
+    from benchmarks import systems
+
+    _check_output(options)
+    names = list(systems.available()) if options.systems == "all" else options.systems.split(",")
+    for name in names:
+        systems.check(name)
+    tracks, facts = _tracks(options)
+
+    from benchmarks import realtime  # what brings torch, after the arguments were read
     from benchmarks.results_folder import ResultsFolder, faults_told
     from benchmarks.timing import device_name
     from stemgmd_build.files import locked
 
-    _check_output(options)
-    names = list(systems.available()) if options.systems == "all" else options.systems.split(",")
     given = {name: systems.load(name, options.device).info for name in dict.fromkeys(names)}
     infos = {info.id: info for info in given.values()}
     if len(infos) < len(given):
         raise UserError("--systems: two of one name; call one of them otherwise")
-    tracks, facts = _tracks(options)
     status, results = 0, ResultsFolder(options.out)
     with locked(options.out, "run"), faults_told(options.out):
-        known = {(s.system, s.revision) for s in results.systems()}
+        folders = [*map(ResultsFolder, options.known), results]
+        described = [system for folder in folders for system in folder.systems()]
+        known = {(s.system, s.revision) for s in described}
         new = [i for i in infos.values() if (i.id, i.revision) not in known]
         results.add_systems([realtime.record_of(info) for info in new])
         status = _score_all(options, tracks, facts, list(given), infos, options.device)
         if not options.no_speed:
             have = {
                 (s.system, s.revision, s.device_name)
-                for s in results.systems()
+                for s in described
                 if s.real_time_ratio is not None
             }
             here = device_name(options.device)
@@ -234,11 +242,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from baselines.system import Input, SystemInfo
-    from benchmarks import realtime
     from benchmarks.estimates import EstimateFolder, parse_map
-    from benchmarks.results_folder import ResultsFolder, faults_told
     from benchmarks.systems import check_name
-    from stemgmd_build.files import locked
 
     _check_output(options)
     if not options.estimates.is_dir():
@@ -256,6 +261,8 @@ def _score(options: argparse.Namespace) -> int:
     if options.parameters < 0:
         raise UserError("--parameters must be at least 0")
     check_name(options.name)
+    if options.revision and "/" in options.revision:
+        raise UserError("--revision: a version has no '/'")
     info = SystemInfo(
         id=options.name,
         name=options.name,
@@ -281,11 +288,25 @@ def _score(options: argparse.Namespace) -> int:
         )
     if not options.revision:
         folder = folder.with_revision_of(tracks)
+
+    from benchmarks import realtime
+    from benchmarks.results_folder import ResultsFolder, faults_told
+    from stemgmd_build.files import locked
+
     with locked(options.out, "run"), faults_told(options.out):
         results, record = ResultsFolder(options.out), realtime.record_of(folder.info)
         if record not in results.systems():
             results.add_systems([record])
-        return _score_all(options, tracks, facts, [folder], {info.id: folder.info}, "cpu")
+        status = _score_all(options, tracks, facts, [folder], {info.id: folder.info}, "cpu")
+        if options.museval:
+            from benchmarks.museval_json import write_museval
+
+            name = f"{folder.info.id}-{folder.info.revision}"
+            failures = write_museval(folder, tracks, options.out / "museval" / name)
+            for line in failures:
+                print(f"stemgmd bench: failed: {line}", file=sys.stderr)
+            status = 1 if failures else status
+        return status
 
 
 def _score_all(
@@ -300,7 +321,15 @@ def _score_all(
     from benchmarks.results_folder import ResultsFolder
     from benchmarks.run import id_of, make_plan, run
 
-    plan = make_plan(tracks, entrants, infos, options.out, n_clips=options.audio, device=device)
+    plan = make_plan(
+        tracks,
+        entrants,
+        infos,
+        options.out,
+        n_clips=options.audio,
+        device=device,
+        known=options.known,
+    )
     say = _say_nothing if options.json else _say
     if plan.stale:
         say(
@@ -341,20 +370,15 @@ def _machine() -> dict[str, Any]:
 def _systems(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from benchmarks import systems
+    from benchmarks.systems import entries
 
-    infos = []
-    for name in systems.available():
-        try:
-            infos.append(systems.load(name).info)
-        except UserError as error:
-            print(f"stemgmd bench: {error}", file=sys.stderr)
+    found = entries()
     if options.json:
-        print(json.dumps([asdict(info) for info in infos], indent=2))
+        print(json.dumps([{"id": name, **asdict(e)} for name, e in found.items()], indent=2))
         return 0
-    width = max(len(info.id) for info in infos)
-    for info in infos:
-        print(f"{info.id:<{width}}  {'+'.join(info.inputs):<20}  {info.summary}")
+    width = max(map(len, found))
+    for name, entry in found.items():
+        print(f"{name:<{width}}  {'+'.join(entry.inputs or ('?',)):<20}  {entry.summary}")
     return 0
 
 
@@ -372,12 +396,6 @@ def _export(options: argparse.Namespace) -> int:
         raise UserError(f"{options.out} cannot be written: {error.strerror or error}") from error
     print(f"{len(tracks)} mixtures are in {options.out}")
     return 0
-
-
-def _report(options: argparse.Namespace) -> int:
-    from benchmarks.report import write as report
-
-    return report.main(options)
 
 
 def _say(text: str) -> None:

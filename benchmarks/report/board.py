@@ -160,6 +160,7 @@ class Board:
     n_pairs: Mapping[str, int]
     hours: float
     versions: Mapping[str, int]
+    commits: tuple[str, ...]
     crosstalk: Mapping[str, Mapping[str, Mapping[str, float]]]
     notes: tuple[str, ...]
     against: str | None = None
@@ -237,6 +238,7 @@ def _board(
         n_pairs={s: sum(r.present for r in one if r.stem == s) for s in STEMS},
         hours=sum(clips.values()) / 3600,
         versions={name: v for r in records for name, v in sorted(r.metrics.items())},
+        commits=tuple(sorted({r.commit for r in records if r.commit})),
         crosstalk={s.system: _crosstalk(by_system[s.system]) for s in systems},
         notes=(*notes, *results.notes),
         against=against,

@@ -15,6 +15,7 @@ import base64
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ RANGE_DB: Final = 70
 _LEVELS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 """libsndfile's compression levels for MP3, fine to coarse."""
 _MAX_SEC: Final = 60
+_HEAD_CHARACTERS: Final = 4096
+_TITLE: Final = re.compile(r'stemgmd\.addClip\("[^"]+", \{"title": ("(?:[^"\\]|\\.)*+")')
 _BANDS_HZ: Final = np.geomspace(40, 18000, 65)
 _N_COLUMNS: Final = 300
 _N_SHADES: Final = 20
@@ -59,6 +62,8 @@ class Clip:
     @property
     def title(self) -> str:
         """Performance and kit where they are known, else the folder's name."""
+        if self.facts.get("title"):
+            return str(self.facts["title"])
         known = [str(self.facts[key]) for key in ("track", "kit") if self.facts.get(key)]
         return " on ".join(known) or self.name
 
@@ -94,6 +99,22 @@ def find_clips(results: Path) -> list[Clip]:
     return clips
 
 
+def written_clips(folder: Path) -> list[Clip]:
+    """The clips whose scripts an earlier report wrote into a folder, without their audio."""
+    found = []
+    for path in sorted(folder.glob("*.js")):
+        try:
+            with path.open(encoding="utf-8") as file:
+                head = file.read(_HEAD_CHARACTERS)
+        except (OSError, UnicodeDecodeError):
+            continue
+        match = _TITLE.search(head)
+        if head.startswith(SIGNATURE) and match:
+            title = json.loads(match[1])
+            found.append(Clip(path.stem, (), {"title": title}))
+    return found
+
+
 def merge_clips(found: Iterable[Clip], systems: Sequence[str]) -> list[Clip]:
     """One clip of each name, and of those only the ones on which the most systems are heard.
 
@@ -126,6 +147,7 @@ def clip_script(clip: Clip, systems: Sequence[str], max_bytes: int = MAX_BYTES) 
     sounds = _Pool([[None if s is None else s * gain for s in row.sounds] for row in rows])
     pictures, top = _draw(sounds.unique, n_known=1 + max(sounds.places[1], default=-1))
     facts = {
+        "title": clip.title,
         "seconds": n_samples / SAMPLE_RATE,
         "gain_db": round(20 * float(np.log10(gain)), 1),
         "range_db": RANGE_DB,

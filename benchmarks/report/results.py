@@ -66,14 +66,13 @@ def read_results(
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder: name one that `stemgmd bench run` wrote")
         results = ResultsFolder(folder)
-        found = results.records()
-        if not found:
-            raise UserError(
-                f"{folder} holds no records ({RECORDS}): `stemgmd bench run --out {folder}` first"
-            )
-        records += found
+        records += results.records()
         described += results.systems()
         runs.append(results.facts())
+    if not records:
+        raise UserError(
+            f"{folder} holds no records ({RECORDS}): `stemgmd bench run --out {folder}` first"
+        )
     records = _keep_wanted(latest(records), wanted)
     records, _ = _filter(records, lambda r: fnmatchcase(r.track, tracks))
     if not records:

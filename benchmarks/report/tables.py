@@ -94,10 +94,12 @@ def describe_runs(results: Results) -> str:
 
 
 def describe_versions(board: Board) -> str:
-    """The versions of the metrics, in words."""
+    """The versions of the metrics and the commits that computed them, in words."""
+    by = f" Scored by {', '.join(board.commits)}." if board.commits else ""
     if len(set(board.versions.values())) == 1:
-        return f"All metrics are of version {next(iter(board.versions.values()))}."
-    return f"Metric versions: {', '.join(f'{name} {v}' for name, v in board.versions.items())}."
+        return f"All metrics are of version {next(iter(board.versions.values()))}.{by}"
+    versions = ", ".join(f"{name} {version}" for name, version in board.versions.items())
+    return f"Metric versions: {versions}.{by}"
 
 
 def in_words(metric: Metric) -> str:

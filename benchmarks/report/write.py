@@ -1,9 +1,7 @@
-"""`stemgmd bench report`: from records to tables and one page."""
+"""From records to a folder of tables, a picture and a page."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,11 +9,11 @@ from typing import Any, Final
 
 from benchmarks.report import clips
 from benchmarks.report.board import Board, Row, make_boards
-from benchmarks.report.clips import clip_script, find_clips, merge_clips
+from benchmarks.report.clips import clip_script, find_clips, merge_clips, written_clips
 from benchmarks.report.markup import to_latex, to_markdown
 from benchmarks.report.page import ASSETS, TITLE, asset_files, clip_file, make_page
 from benchmarks.report.picture import draw_board
-from benchmarks.report.results import ALL_TRACKS, Results, read_results
+from benchmarks.report.results import Results
 from benchmarks.report.tables import make_tables, number
 from benchmarks.report.tidy import averages_csv, comparisons_csv
 from stemgmd_build.errors import UserError
@@ -25,64 +23,13 @@ from stemgmd_build.progress import progress
 PAGE: Final = "index.html"
 PICTURE: Final = "leaderboard.png"
 
-EPILOG: Final = """\
-examples:
-  stemgmd bench report results                          tables and page in results/report
-  stemgmd bench report results mine --out leaderboard   with the records of another folder
-  stemgmd bench report results --systems nmfd,zero      of some systems only
-  stemgmd bench report results --tracks '*/eval_session/*' --out paper   of some performances only
-  stemgmd bench report results --against nmfd           differences to that, not to the best"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument("results", nargs="+", type=Path, help="folders of results; they merge")
-    parser.add_argument("--out", type=Path, help="folder to write (default: RESULTS/report)")
-    parser.add_argument("--systems", default="", help="ids to keep, comma-separated (default: all)")
-    parser.add_argument(
-        "--tracks",
-        default=ALL_TRACKS,
-        metavar="PATTERN",
-        help="performances to keep, such as '*/eval_session/*' (default: all)",
-    )
-    parser.add_argument(
-        "--against",
-        metavar="ID",
-        help="system to compare others with (default: their group's best)",
-    )
-    parser.add_argument(
-        "--latest",
-        action="store_true",
-        help="of several metric versions or renderings of a track, take what was scored last",
-    )
-    parser.add_argument("--no-audio", action="store_true", help="leave the clips out of the page")
-    parser.add_argument("--json", action="store_true", help="print the headline as JSON")
-
-
-def main(options: argparse.Namespace) -> int:
-    """Write the report and say where it is."""
-    wanted = [name for name in options.systems.split(",") if name]
-    results = read_results(
-        options.results, wanted=wanted, latest_only=options.latest, tracks=options.tracks
-    )
-    out = options.out or options.results[0] / "report"
-    boards = write_report(results, out, audio=not options.no_audio, against=options.against)
-    if options.json:
-        print(json.dumps(headline(boards, out), indent=2))
-        return 0
-    for note in results.notes:
-        print(f"note: {note}")
-    for board in boards:
-        print(f"pooled {board.headline.label} on {board.place} ({board.n_clips} clips):")
-        print("\n".join(_lines(board)))
-    print(f"open {out / PAGE}; tables: {out / 'leaderboard.md'}; picture: {out / PICTURE}")
-    return 0
-
 
 def write_report(
     results: Results, out: Path, *, audio: bool = True, against: str | None = None
 ) -> tuple[Board, ...]:
     """Write page, tables, picture and clips into a folder, each file whole or not at all.
+
+    Where the results hold no audio, clips that an earlier report wrote stay.
 
     ``against``: a system to compare those of its group with, in place of the group's best.
 
@@ -93,6 +40,7 @@ def write_report(
     ids = list(dict.fromkeys(row.system.system for board in boards for row in board.rows))
     everywhere = (clip for folder in results.folders for clip in find_clips(folder))
     found = merge_clips(everywhere, ids) if audio else []
+    kept = written_clips(out / "clips") if audio and not found else []
     try:
         write_whole(out / "leaderboard.md", to_markdown(tables, TITLE))
         write_whole(out / "leaderboard.tex", to_latex(tables))
@@ -104,8 +52,8 @@ def write_report(
         assets = _assets(out)
         for name, text in asset_files().items():
             write_whole(out / assets / name, text)
-        write_whole(out / PAGE, make_page(results, boards, found, assets))
-        _remove_old_clips(out, {out / clip_file(clip) for clip in found})
+        write_whole(out / PAGE, make_page(results, boards, found or kept, assets))
+        _remove_old_clips(out, {out / clip_file(clip) for clip in (*found, *kept)})
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
     return boards
@@ -143,7 +91,7 @@ def _plain(row: Row, board: Board, pooling: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _lines(board: Board) -> Iterator[str]:
+def lines_of(board: Board) -> Iterator[str]:
     width = max(len(row.system.system) for row in board.rows)
     for row in board.rows:
         pooled = row.summaries[board.headline.id].pooled

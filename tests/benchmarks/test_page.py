@@ -22,8 +22,9 @@ from msgspec.structs import replace as changed
 from PIL import Image
 from small_results import SHAPES, records, systems, write_clip, write_results
 
+from benchmarks.commands import report
 from benchmarks.records import to_line
-from benchmarks.report import write as report
+from benchmarks.report import write
 from benchmarks.report.clips import (
     MAX_BYTES,
     clip_script,
@@ -33,6 +34,7 @@ from benchmarks.report.clips import (
     spectrogram_db,
 )
 from benchmarks.report.page import embed
+from benchmarks.report.results import read_results
 from benchmarks.results_folder import AUDIO, SYSTEMS
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
@@ -340,12 +342,24 @@ def test_dark_and_light_differ(browser: Any, page: Path) -> None:
     assert colors[0] != colors[1]
 
 
-def test_the_page_is_one_file_without_addresses(page: Path) -> None:
+def test_the_page_loads_what_lies_beside_it_and_nothing_else(page: Path) -> None:
     text = page.read_text("utf-8")
-    assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"(?!data:)", text)
-    assert "@import" not in text
-    assert "url(" not in text
-    assert text.count("</script>") == 2  # data and code: no name ends them
+    loaded = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"(?!data:)([^\"]*)", text)
+    assert len(loaded) == 4
+    for address in loaded:
+        part = (page.parent / address).read_text("utf-8")
+        assert "@import" not in part
+        assert "url(" not in part
+    assert text.count("</script>") == 4  # data and three of code: no name ends them
+
+
+def test_pages_below_another_share_its_assets(tmp_path: Path) -> None:
+    results = read_results([write_results(tmp_path / "results", records(2))])
+    for out in (tmp_path, tmp_path / "below"):
+        write.write_report(results, out, audio=False)
+    assert (tmp_path / "assets" / "page.js").is_file()
+    assert not (tmp_path / "below" / "assets").exists()
+    assert 'src="../assets/page.js"' in (tmp_path / "below" / "index.html").read_text("utf-8")
 
 
 def test_embedded_data_reads_back() -> None:

@@ -58,7 +58,7 @@ def test_numbers_equal_those_of_pool(results: Results, boards: tuple[Board, ...]
     frame = pd.read_csv(io.StringIO(averages_csv(boards)))
     for view, split in (("unseen", "test"), ("seen", "train")):
         for metric in METRICS:
-            if metric.average == "power":
+            if metric.average == "power" or metric not in boards[0].metrics:
                 continue
             for system in ("nmfd", "larsnet-small", "ideal-ratio"):
                 expected = pool(values(results, system, split, metric.id))
@@ -134,7 +134,12 @@ def test_captions_say_what_a_table_rests_on(results: Results, boards: tuple[Boar
     for table in make_tables(results, boards):
         if " kits" not in table.title or "Published" in table.title:
             continue
-        for word in ("12 clips, 12 performances", "pairs (KD", "Metrics version 1", "synthetic"):
+        for word in (
+            "12 clips, 12 performances",
+            "pairs (KD",
+            "All metrics are of version 1",
+            "synthetic",
+        ):
             assert word in table.caption
     headline = make_tables(results, boards)[0].caption
     for word in ("LarsNet's definition", "bootstrap over performances", "Holm", "Example CPU"):
@@ -181,14 +186,16 @@ def test_nothing_in_common_is_one_line(tmp_path: Path) -> None:
 
 def test_unlike_records_are_refused_and_latest_chooses(tmp_path: Path) -> None:
     folder = write_results(tmp_path, records(2))
-    old = [changed(r, metrics={**r.metrics, "nsdr": 0}) for r in records(2)]
     new = (folder / RECORDS).read_text()
-    (folder / RECORDS).write_text("".join(map(to_line, old)) + new)
-    with pytest.raises(UserError, match=r"several metric versions \(0, 1\).*--latest"):
+    old = [changed(r, metrics={**r.metrics, "nsdr": 0}) for r in records(2) if r.system == "nmfd"]
+    (folder / RECORDS).write_text(new + "".join(map(to_line, old)))
+    with pytest.raises(UserError, match=r"metric versions \(nsdr; older ones of nmfd\).*--latest"):
         read_results([folder])
     chosen = read_results([folder], latest_only=True)
-    assert {r.metrics for r in chosen.records} == {"1"}
-    assert f"{len(old)} records of metric versions other than 1 are left out." in chosen.notes
+    assert "nmfd" not in {s.system for s in chosen.systems}
+    assert f"{len(old)} records of earlier versions of nsdr are left out." in chosen.notes
+    (folder / RECORDS).write_text("".join(map(to_line, old)) + new)  # that system scored again
+    assert read_results([folder]).notes == ()
     other = [changed(r, data="other") for r in records(2) if r.track.endswith("/1")]
     (folder / RECORDS).write_text(new + "".join(map(to_line, other)))
     with pytest.raises(UserError, match=r"4 tracks were scored on several renderings.*--latest"):
@@ -262,10 +269,8 @@ def test_bad_folders_are_one_line(tmp_path: Path) -> None:
     folder = write_results(tmp_path / "run", records(1))
     with pytest.raises(UserError, match="no records of wonder; there are mixture"):
         read_results([folder], wanted=["wonder"])
-    (folder / "run.json").write_text("{")
-    with pytest.raises(UserError, match=r"run\.json cannot be read"):
-        read_results([folder])
-    (folder / "run.json").unlink()
+    (folder / "run.json").write_text("{")  # facts alone: tables can do without
+    assert read_results([folder]).runs == ({},)
     (folder / SYSTEMS).write_text("")
     with pytest.raises(UserError, match="says nothing of mixture, revision 1"):
         read_results([folder])

@@ -1,6 +1,6 @@
 """A network that corrects the masks of blind NMFD.
 
-It sees a window of the mixture on cells (bands, frames): its level, its width, and the masks that
+It sees a window of the mixture on cells (bands, frames), every second frame of the analysis: its level, its width, and the masks that
 NMFD found. What it says is added to the logarithm of NMFD's masks before a softmax over the nine
 pieces, and begins at zero: it is NMFD until it has learnt better. Convolutions look at a
 neighbourhood, recurrent layers at the order of events, attention at the same sounds elsewhere in
@@ -45,7 +45,7 @@ class Corrector(nn.Module):
         super().__init__()
         self.settings = settings
         n_in = 4 + N_PIECES + 1
-        strides = [(2, 2), (2, 1), (2, 2), (2, 1)]
+        strides = [(2, 1), (2, 1), (2, 2), (2, 1)]
         widths = settings.widths
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -71,7 +71,7 @@ class Corrector(nn.Module):
         self.band_bias = nn.Parameter(torch.zeros(N_PIECES, settings.n_bands, 1))
 
     def forward(self, level_db: Tensor, side: Tensor, log_masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (batch, 9, bands, frames) and onset logits (batch, 9, frames / 2).
+        """Logits and onset logits, (batch, 9, bands, frames) and (batch, 9, frames).
 
         Args:
             level_db: (batch, bands, frames), of the cells' power, against its mean.
@@ -80,7 +80,7 @@ class Corrector(nn.Module):
                 where there are none.
         """
         n_frames = level_db.shape[-1]
-        spare = -n_frames % 4
+        spare = n_frames % 2
         features = self._features(level_db, side, log_masks)
         features = functional.pad(features, (0, spare, 0, 0), mode="replicate")
         x, skips = features, []
@@ -91,7 +91,7 @@ class Corrector(nn.Module):
         core = self.into(x.flatten(1, 2).transpose(1, 2))
         for block in self.blocks:
             core = block(core)
-        # core steps are four frames; onsets are told for every second frame
+        # a core step is two frames
         onsets = self.onsets(core).view(n_batch, n_steps * 2, N_PIECES).transpose(1, 2)
         x = x + self.out_of(core).transpose(1, 2).reshape(n_batch, n_width, n_rows, n_steps)
         for i, up in enumerate(self.decoder):
@@ -99,7 +99,7 @@ class Corrector(nn.Module):
             x = up(x, skip)
         correction = self.last(functional.gelu(self.mix(torch.cat((x, features), dim=1))))
         correction = correction[..., :n_frames] + self.band_bias
-        return log_masks + correction, onsets[..., : (n_frames + 1) // 2]
+        return log_masks + correction, onsets[..., :n_frames]
 
     def _features(self, level_db: Tensor, side: Tensor, log_masks: Tensor) -> Tensor:
         level = level_db.clamp_min(-60) / 20

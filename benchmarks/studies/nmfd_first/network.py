@@ -27,10 +27,10 @@ class Settings:
     """Sizes. ``widths``: channels of the four levels, each of half the bands of the one above."""
 
     n_bands: int = 128
-    widths: tuple[int, ...] = (32, 48, 64, 96)
+    widths: tuple[int, ...] = (24, 32, 56, 96)
     core: int = 224
     heads: int = 4
-    blocks: int = 3
+    blocks: int = 2
     dropout: float = 0.1
     sees_blind: bool = True
 
@@ -45,17 +45,17 @@ class Corrector(nn.Module):
         super().__init__()
         self.settings = settings
         n_in = 4 + N_PIECES + 1
-        strides = [(2, 1), (2, 1), (2, 2), (2, 1)]
+        strides = [(2, 1), (2, 2), (2, 1), (2, 1)]
         widths = settings.widths
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
         last = n_in
         for i, (width, stride) in enumerate(zip(widths, strides, strict=True)):
-            kernel = 5 if i == 0 else 3
+            kernel = (5, 3) if i == 0 else (3, 3)
             self.encoder.append(_Down(last, width, kernel, stride))
             last = width
         for i in reversed(range(len(widths))):
-            below = widths[i - 1] if i else 16
+            below = widths[i - 1] if i else 12
             self.decoder.append(_Up(widths[i], below, strides[i]))
         n_rows = settings.n_bands // 16
         self.into = nn.Linear(widths[-1] * n_rows, settings.core)
@@ -63,8 +63,8 @@ class Corrector(nn.Module):
             _Block(settings.core, settings.heads, settings.dropout) for _ in range(settings.blocks)
         )
         self.out_of = nn.Linear(settings.core, widths[-1] * n_rows)
-        self.mix = nn.Conv2d(16 + n_in, 24, 1)  # at full size: anything wider costs most of the time
-        self.last = nn.Conv2d(24, N_PIECES, 1)
+        self.mix = nn.Conv2d(12 + n_in, 20, 1)  # at full size: anything wider costs most of the time
+        self.last = nn.Conv2d(20, N_PIECES, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
         self.onsets = nn.Linear(settings.core, 2 * N_PIECES)
@@ -122,9 +122,11 @@ class Corrector(nn.Module):
 
 
 class _Down(nn.Module):
-    def __init__(self, n_in: int, n_out: int, kernel: int, stride: tuple[int, int]) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[int, int]
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2)
+        self.conv = nn.Conv2d(n_in, n_out, kernel, stride, (kernel[0] // 2, kernel[1] // 2))
         self.norm = nn.BatchNorm2d(n_out)
 
     def forward(self, x: Tensor) -> Tensor:

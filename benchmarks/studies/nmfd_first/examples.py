@@ -39,6 +39,7 @@ _N_FFT: Final = next_fast_len(N_SAMPLES + SAMPLE_RATE, real=True)
 _HERTZ: Final = np.fft.rfftfreq(_N_FFT, 1 / SAMPLE_RATE)
 _OCTAVES: Final = np.log2(np.maximum(_HERTZ, 20.0) / 20.0).astype(np.float32)
 _BLOCK: Final = 64
+_LIGHT: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ class Examples:
         *,
         seed: int,
         without: tuple[str, ...] = (),
+        light: float = 0.0,
     ) -> None:
         self._strikes = [one for one in strikes if len(one.onset)]
         self._kits, self._seed, self._without = list(kits), seed, frozenset(without)
-        self._singles = singles or {}
+        self._singles, self._light = singles or {}, light
         self._at: list[list[tuple[int, int]]] = []
         for target in _TARGETS:
             self._at.append(
@@ -81,8 +83,10 @@ class Examples:
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self._seed, index])
+        # Most recordings are not heavily processed: part of the examples are nearly plain renderings.
+        scale = _LIGHT if self._light and rng.random() < self._light else 1.0
         does = {
-            name: rng.random() < chance and name not in self._without
+            name: rng.random() < chance * scale and name not in self._without
             for name, chance in _CHANCES.items()
         }
         parts = [self._part(rng)] * len(GROUPS)

@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--light", type=float, default=0.0, help="share of lightly processed examples")
     parser.add_argument("--validation", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -154,7 +155,7 @@ def main() -> None:
     singles = kits.single_drums(options.singles) if options.singles else {}
     facts = {"kits": names, "seed": options.seed, "singles": {g: [k.bank.kit.id for k in v] for g, v in singles.items()}}
     (options.out / "facts.json").write_text(json.dumps(facts, indent=1))
-    examples = Examples(strikes, measured, singles, seed=options.seed)
+    examples = Examples(strikes, measured, singles, seed=options.seed, light=options.light)
     began = time.time()
     for n, index in enumerate(range(options.first, options.first + options.count)):
         path = options.out / f"{index:06d}.npz"

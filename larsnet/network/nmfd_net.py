@@ -11,10 +11,10 @@ Convolutions look at a neighbourhood, recurrent layers at the order of events, a
 sounds elsewhere in the window. Even and odd frames are two examples of a batch: neighbouring frames
 of the analysis overlap by three quarters, and half the frames are half the cost in training.
 
-The loss is nSDR in the spectrum. In a cell (a band of bins in a frame), a mask ``m`` makes the error
-``xx m^2 - 2 xs m + ss``, with ``xx`` the mixture's power, ``ss`` the piece's and ``xs`` the real
-part of their cross spectrum, each summed over the cell's bins and both channels. So the error is
-exact though no bin is kept.
+The loss is nSDR in the spectrum. In a cell, a band of bins in one frame, a mask ``m`` makes the
+error ``xx m^2 - 2 xs m + ss``. Here ``xx`` is the mixture's power, ``ss`` the piece's, and ``xs``
+the real part of their cross spectrum, each summed over the cell's bins and both channels. So the
+error is exact though no bin is kept.
 
 Results do not depend on the level of the recording: NMFD and the network see it relative to its
 mean.
@@ -83,7 +83,7 @@ class NmfdNetConfig:
             raise ValueError("n_bands must be a multiple of 16 and at most the number of bins")
         if not 1 <= self.blocks <= 16 or not 0 < self.core <= 2048:
             raise ValueError("blocks must be from 1 to 16, core from 1 to 2048")
-        if self.core % 2 or not 0 < self.heads or self.core % self.heads:
+        if self.core % 2 or not self.heads > 0 or self.core % self.heads:
             raise ValueError("core must be even and a multiple of heads")
         if not 0 <= self.dropout < 1:
             raise ValueError("dropout must be from 0 to 1")
@@ -136,6 +136,7 @@ class NmfdNet(MaskNetwork):
     settings = NmfdNetConfig
     block = BlockConfig()
     config: NmfdNetConfig
+    band_of_bin: Tensor
     templates: Tensor
 
     def __init__(self, config: NmfdNetConfig | None = None) -> None:

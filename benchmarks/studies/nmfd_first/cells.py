@@ -59,9 +59,7 @@ class Bands:
         self.edges = band_edges(n_bands)
         self.n_bands = len(self.edges) - 1
         self._starts = torch.from_numpy(self.edges[:-1])
-        self.band_of_bin = torch.from_numpy(
-            np.repeat(np.arange(self.n_bands), np.diff(self.edges))
-        )
+        self.band_of_bin = torch.from_numpy(np.repeat(np.arange(self.n_bands), np.diff(self.edges)))
         pool = torch.zeros(self.n_bands, STFT.n_bins)
         pool[self.band_of_bin, torch.arange(STFT.n_bins)] = 1.0
         self._pool = pool

@@ -109,7 +109,9 @@ class Examples:
             found = self._place(kit, number, start, group, draws, velocity_power, choke, full)
             for piece, (signal, onsets) in found.items():
                 gain = 10 ** ((level_db + _own_db(rng, does)) / 20)
-                pieces[piece] = _shaped(signal * np.float32(gain), rng, draws, does, octave_db, room)
+                pieces[piece] = _shaped(
+                    signal * np.float32(gain), rng, draws, does, octave_db, room
+                )
                 hits[piece] = onsets
         return self._finished(rng, does, pieces, hits)
 
@@ -177,9 +179,7 @@ class Examples:
                 onsets.append(onset)
         return {p: (signal, np.array(o, np.int64)) for p, (signal, o) in found.items()}
 
-    def _bus(
-        self, rng: np.random.Generator, does: dict[str, bool]
-    ) -> tuple[Audio, _Room | None]:
+    def _bus(self, rng: np.random.Generator, does: dict[str, bool]) -> tuple[Audio, _Room | None]:
         curve = np.zeros_like(_OCTAVES)
         if does["bus_equalizer"]:
             curve = curve + _curve(rng, 3.0)
@@ -210,12 +210,16 @@ class Examples:
         if does["compressor"]:
             gain *= _compressor(mixture / peak, rng)
         if does["saturation"]:
-            driven = np.abs(mixture * gain).max(axis=0) / peak * float(np.exp(rng.uniform(-0.7, 1.4)))
+            driven = (
+                np.abs(mixture * gain).max(axis=0) / peak * float(np.exp(rng.uniform(-0.7, 1.4)))
+            )
             gain *= np.tanh(driven) / np.maximum(driven, 1e-6)
         pieces = pieces * (gain / np.float32(peak))
         noise = np.zeros((2, N_SAMPLES), np.float32)
         if does["noise"]:
-            level = 10 ** (rng.uniform(-75, -38) / 20) * float(np.sqrt(np.square(mixture / peak).mean()))
+            level = 10 ** (rng.uniform(-75, -38) / 20) * float(
+                np.sqrt(np.square(mixture / peak).mean())
+            )
             noise = rng.standard_normal((2, N_SAMPLES), np.float32) * np.float32(level)
             if does["mono"]:
                 noise[1] = noise[0]
@@ -284,11 +288,15 @@ class _Room:
         time = np.arange(n_tail, dtype=np.float32) / SAMPLE_RATE
         tails = rng.standard_normal((2, 2, n_tail), np.float32)
         tails *= 10 ** (-3 * time / reverb_sec)
-        for tail, delay_sec in zip(tails, (rng.uniform(0.001, 0.006), rng.uniform(0.004, 0.02)), strict=True):
+        for tail, delay_sec in zip(
+            tails, (rng.uniform(0.001, 0.006), rng.uniform(0.004, 0.02)), strict=True
+        ):
             tail[:, : round(delay_sec * SAMPLE_RATE)] = 0
         common = float(rng.uniform(0, 0.9))
         tails = (1 - common) * tails + common * tails.mean(axis=1, keepdims=True)
-        tails /= np.sqrt(np.square(tails).sum(axis=2, keepdims=True).mean(axis=1, keepdims=True)) + 1e-9
+        tails /= (
+            np.sqrt(np.square(tails).sum(axis=2, keepdims=True).mean(axis=1, keepdims=True)) + 1e-9
+        )
         spectra = rfft(tails, _N_FFT, axis=-1)
         darkness = np.float32(rng.uniform(0, 6))
         spectra *= 10 ** (-darkness * np.maximum(_OCTAVES - 5, 0) / 20)

@@ -74,7 +74,11 @@ def single_drums(folder: Path) -> dict[int, list[TrainingKit]]:
         table = tomllib.loads(path.read_text("utf-8"))
         ((piece, files),) = list(table["sounds"].items())[:1]
         # a kit needs nine pieces: the others are the same drum, and are never played
-        lines = [f"path = {json.dumps(str(path.parent.resolve()))}", f'id = "{table["id"]}"', "[sounds]"]
+        lines = [
+            f"path = {json.dumps(str(path.parent.resolve()))}",
+            f'id = "{table["id"]}"',
+            "[sounds]",
+        ]
         lines += [f"{name} = {json.dumps(files)}" for name in PIECES]
         with tempfile.TemporaryDirectory() as scratch:
             whole = Path(scratch) / "kit.toml"

@@ -63,7 +63,9 @@ class Corrector(nn.Module):
             _Block(settings.core, settings.heads, settings.dropout) for _ in range(settings.blocks)
         )
         self.out_of = nn.Linear(settings.core, widths[-1] * n_rows)
-        self.mix = nn.Conv2d(12 + n_in, 20, 1)  # at full size: anything wider costs most of the time
+        self.mix = nn.Conv2d(
+            12 + n_in, 20, 1
+        )  # at full size: anything wider costs most of the time
         self.last = nn.Conv2d(20, N_PIECES, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)

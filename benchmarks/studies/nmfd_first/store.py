@@ -89,7 +89,10 @@ def item_of(cells: Cells, blind: Tensor, hits: NDArray[np.int64]) -> Item:
         rows=rows,
         rest=((power - explained.sum(dim=(1, 2))) / total).clamp_min(0).float().numpy(),
         power=(power / total).float().numpy(),
-        stem_rest=((stem_power - stem_explained.sum(dim=(1, 2))) / total).clamp_min(0).float().numpy(),
+        stem_rest=((stem_power - stem_explained.sum(dim=(1, 2))) / total)
+        .clamp_min(0)
+        .float()
+        .numpy(),
         stem_power=(stem_power / total).float().numpy(),
         hits=hits,
     )
@@ -130,11 +133,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--gmd", type=Path, required=True)
     parser.add_argument("--kits", type=Path, nargs="*", default=[])
-    parser.add_argument("--singles", type=Path, help="folder of single drums, each with a single.toml")
+    parser.add_argument(
+        "--singles", type=Path, help="folder of single drums, each with a single.toml"
+    )
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--light", type=float, default=0.0, help="share of lightly processed examples")
+    parser.add_argument(
+        "--light", type=float, default=0.0, help="share of lightly processed examples"
+    )
     parser.add_argument("--validation", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -146,14 +153,20 @@ def main() -> None:
             path = options.out / segment.path.name
             if not path.exists():
                 cells = cells_of(torch.from_numpy(segment.pieces()), None, blind.bands)
-                write_item(path, item_of(cells, blind.masks(cells.magnitude), np.zeros((0, 2), np.int64)))
+                write_item(
+                    path, item_of(cells, blind.masks(cells.magnitude), np.zeros((0, 2), np.int64))
+                )
         return
     collection = read_collection(options.gmd)
     strikes = [strikes_of(collection.read_score(p)) for p in collection.select("train")]
     names = kits.training_names(folders)
     measured = [kits.measured(bank) for bank in kits.find_banks(names, folders)]
     singles = kits.single_drums(options.singles) if options.singles else {}
-    facts = {"kits": names, "seed": options.seed, "singles": {g: [k.bank.kit.id for k in v] for g, v in singles.items()}}
+    facts = {
+        "kits": names,
+        "seed": options.seed,
+        "singles": {g: [k.bank.kit.id for k in v] for g, v in singles.items()},
+    }
     (options.out / "facts.json").write_text(json.dumps(facts, indent=1))
     examples = Examples(strikes, measured, singles, seed=options.seed, light=options.light)
     began = time.time()
@@ -162,8 +175,14 @@ def main() -> None:
         if path.exists():
             continue
         example = examples[index]
-        cells = cells_of(torch.from_numpy(example.pieces), torch.from_numpy(example.noise), blind.bands)
-        hits = [(p, round(o / STFT.hop_samples)) for p, onsets in enumerate(example.hits) for o in onsets.tolist()]
+        cells = cells_of(
+            torch.from_numpy(example.pieces), torch.from_numpy(example.noise), blind.bands
+        )
+        hits = [
+            (p, round(o / STFT.hop_samples))
+            for p, onsets in enumerate(example.hits)
+            for o in onsets.tolist()
+        ]
         found = np.array(hits, np.int64).reshape(-1, 2)
         write_item(path, item_of(cells, blind.masks(cells.magnitude), found))
         if n % 50 == 0:

@@ -45,7 +45,9 @@ class Batch:
         self.log_masks = blind * (FLOOR_DB / 240 / 20 * math.log(10))
         self.best = torch.zeros(*self.log_masks.shape)
         for n, item in enumerate(items):
-            self.best[n, torch.from_numpy(item.rows)] = torch.from_numpy(item.best[..., phase::2]).float()
+            self.best[n, torch.from_numpy(item.rows)] = torch.from_numpy(
+                item.best[..., phase::2]
+            ).float()
         self.weight = 10 ** (self.level_db / 10) / self.level_db[0].numel()
         names = ("rest", "power", "stem_rest", "stem_power")
         self.rest, self.power, self.stem_rest, self.stem_power = (
@@ -107,7 +109,9 @@ def disturbed(batch: Batch, rng: np.random.Generator, drop: float) -> None:
 
 
 @torch.inference_mode()
-def validate(network: Corrector, items: dict[str, list[tuple[Item, tuple[int, ...]]]], blind: bool = True) -> dict[str, float]:
+def validate(
+    network: Corrector, items: dict[str, list[tuple[Item, tuple[int, ...]]]], blind: bool = True
+) -> dict[str, float]:
     """Mean nSDR in the spectrum over present stems, per kit, and per stem over the unseen."""
     network.eval()
     scores: dict[str, list[list[float]]] = {}
@@ -142,7 +146,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--minutes", type=float, default=120.0, help="of this call")
-    parser.add_argument("--decay-from", type=int, default=0, help="step at which the rate begins to fall")
+    parser.add_argument(
+        "--decay-from", type=int, default=0, help="step at which the rate begins to fall"
+    )
     parser.add_argument("--steps", type=int, default=0, help="end of the decay")
     parser.add_argument("--every", type=int, default=250, help="steps between validations")
     parser.add_argument("--drop", type=float, default=0.12)
@@ -154,11 +160,15 @@ def main() -> None:
     segments = read_segments(options.validation)
     items: dict[str, list[tuple[Item, tuple[int, ...]]]] = {}
     for segment in segments[::3]:
-        items.setdefault(segment.kit, []).append((read_item(options.items / segment.path.name), segment.present))
+        items.setdefault(segment.kit, []).append(
+            (read_item(options.items / segment.path.name), segment.present)
+        )
     torch.manual_seed(1)
     network = Corrector(Settings(blocks=options.blocks, core=options.core))
     average = Corrector(network.settings)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=1e-2, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=options.rate, weight_decay=1e-2, betas=(0.9, 0.98)
+    )
     step, state = 0, options.out / "state.pt"
     if state.exists():
         kept = torch.load(state, weights_only=True)
@@ -168,10 +178,19 @@ def main() -> None:
         step = kept["step"]
     else:
         average.load_state_dict(network.state_dict())
-        say(options.out, {"step": 0, **validate(network, items), "parameters": sum(p.numel() for p in network.parameters())})
+        say(
+            options.out,
+            {
+                "step": 0,
+                **validate(network, items),
+                "parameters": sum(p.numel() for p in network.parameters()),
+            },
+        )
     began = time.time()
     recent: list[float] = []
-    while time.time() - began < 60 * options.minutes and not (options.steps and step >= options.steps):
+    while time.time() - began < 60 * options.minutes and not (
+        options.steps and step >= options.steps
+    ):
         rng = np.random.default_rng([7, step])
         paths = available(options.examples, step)
         chosen = rng.choice(len(paths), options.batch, replace=False)
@@ -189,15 +208,26 @@ def main() -> None:
         recent.append(float(loss.detach()))
         with torch.no_grad():
             keep = min(0.998, step / (step + 20))
-            for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            for mean, now in zip(
+                average.state_dict().values(), network.state_dict().values(), strict=True
+            ):
                 if mean.dtype.is_floating_point:
                     mean.lerp_(now, 1 - keep)
                 else:
                     mean.copy_(now)
         if step % 50 == 0:
-            print(f"{step}: loss {np.mean(recent[-50:]):.3f}, {(time.time() - began) / len(recent):.2f} s per step, {len(paths)} examples", flush=True)
+            print(
+                f"{step}: loss {np.mean(recent[-50:]):.3f}, {(time.time() - began) / len(recent):.2f} s per step, {len(paths)} examples",
+                flush=True,
+            )
         if step % options.every == 0:
-            row = {"step": step, "loss": float(np.mean(recent[-options.every:])), "examples": len(paths), "seconds": round(time.time() - began), **validate(average, items)}
+            row = {
+                "step": step,
+                "loss": float(np.mean(recent[-options.every :])),
+                "examples": len(paths),
+                "seconds": round(time.time() - began),
+                **validate(average, items),
+            }
             say(options.out, row)
             save(state, network, average, optimizer, step)
     save(state, network, average, optimizer, step)
@@ -225,9 +255,20 @@ def rate_at(step: int, options: argparse.Namespace) -> float:
     return rate
 
 
-def save(path: Path, network: Corrector, average: Corrector, optimizer: torch.optim.Optimizer, step: int) -> None:
+def save(
+    path: Path, network: Corrector, average: Corrector, optimizer: torch.optim.Optimizer, step: int
+) -> None:
     waiting = path.with_suffix(".new")
-    torch.save({"network": network.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "settings": network.settings.as_dict()}, waiting)
+    torch.save(
+        {
+            "network": network.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "settings": network.settings.as_dict(),
+        },
+        waiting,
+    )
     waiting.replace(path)
 
 

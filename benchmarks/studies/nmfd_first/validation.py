@@ -100,4 +100,6 @@ if __name__ == "__main__":
 
     from stemgmd_build.performances.collection import read_collection
 
-    make_segments(Path(sys.argv[1]), read_collection(Path(sys.argv[2])), [Path(a) for a in sys.argv[3:]])
+    make_segments(
+        Path(sys.argv[1]), read_collection(Path(sys.argv[2])), [Path(a) for a in sys.argv[3:]]
+    )

@@ -27,6 +27,7 @@ from stemgmd_build.dataset.select import choose_rows
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.collection import EVAL_SESSION, read_score
+from stemgmd_build.performances.notes import with_notes
 from stemgmd_build.rendering.render import RENDERER_VERSION
 from stemgmd_build.taxonomy import PIECES, PIECES_OF_STEM, SAMPLE_RATE, STEMS
 
@@ -132,7 +133,7 @@ def _track(
             render.get("choke"),
             facts.get("bank"),
             float(row["gain"]),
-            row["midi_sha256"],
+            with_notes(root / midi, row["midi_sha256"]),
         ),
         place=Files(root, tuple((n, files[p]) for n, p in paths.items()), files[midi]),
     )

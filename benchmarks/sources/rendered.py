@@ -30,6 +30,7 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import EVAL_SESSION, Collection, read_score
 from stemgmd_build.performances.gmd import find_collection
+from stemgmd_build.performances.notes import with_notes
 from stemgmd_build.rendering.bank import Bank, load_bank, require_at_hand
 from stemgmd_build.rendering.gain import tuned
 from stemgmd_build.rendering.render import schedule, strikes_of
@@ -76,7 +77,8 @@ def rendered_tracks(
     performances = choose_performances(collection, split, limit)
     if not performances or not chosen:
         raise UserError(f"{collection.root} holds no performance of split {', '.join(split)}")
-    midi_sha256 = {p.id: hash_midi(collection.midi_path(p)) for p in performances}
+    paths = {p.id: collection.midi_path(p) for p in performances}
+    midi_sha256 = {name: with_notes(path, hash_midi(path)) for name, path in paths.items()}
     settings = RenderSettings()
     found = []
     for kit in (tuned(kit, collection) for kit in chosen):

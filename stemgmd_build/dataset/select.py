@@ -20,6 +20,8 @@ from stemgmd_build.errors import UserError
 from stemgmd_build.kits.catalogue import KIT_SETS, select_kits
 from stemgmd_build.kits.kit import Kit
 from stemgmd_build.performances.collection import (
+    BUILTIN_DRUMMER,
+    EVAL_SESSION,
     Collection,
     Performance,
     checked_splits,
@@ -46,7 +48,17 @@ def choose_kits(names: Names) -> tuple[Kit, ...]:
 def choose_performances(
     collection: Collection, split: Names, limit: int | None = None
 ) -> tuple[Performance, ...]:
-    """Performances to render. Raises UserError for an unknown split or a negative limit."""
+    """Performances to render. Raises UserError for an unknown split or a negative limit.
+
+    The eval_session is GMD's, and results on it are compared with the paper's. Where the built-in
+    grooves stand in for GMD, it is refused unless they were asked for by name.
+    """
+    if collection.stands_in and EVAL_SESSION in as_names(split):
+        raise UserError(
+            f"the split {EVAL_SESSION} is the Groove MIDI Dataset's, which is not on this machine: "
+            "`stemgmd gmd fetch` downloads it (3 MB), or ask for the built-in grooves with "
+            f"--gmd {BUILTIN_DRUMMER}"
+        )
     return collection.select(as_names(split), limit)
 
 

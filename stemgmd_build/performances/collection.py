@@ -118,7 +118,8 @@ class Collection:
     ``source`` says what it is by its content: "gmd" (all of it, or a part), "egmd" (the Expanded
     Groove MIDI Dataset), "builtin" (the grooves of grooves.py) or "own" (somebody's files in GMD's
     format). ``citation`` is what CITATIONS.bib begins with. ``n_other_takes``: rows of E-GMD that
-    are left out, since they are the same performance recorded on another kit.
+    are left out, since they are the same performance recorded on another kit. ``stands_in``: the
+    built-in grooves, for GMD, which nobody named and which is not there.
     """
 
     root: Path
@@ -127,6 +128,7 @@ class Collection:
     licence: str
     citation: str
     n_other_takes: int = 0
+    stands_in: bool = False
 
     def midi_path(self, performance: Performance) -> Path:
         """Where the performance's MIDI file lies."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from stemgmd_build.files import lock_file, publish
 from stemgmd_build.paths import cache_folder, home_expanded, path_variable
 from stemgmd_build.performances.archives import unpack_zip
 from stemgmd_build.performances.collection import (
+    BUILTIN_DRUMMER,
     EVAL_SESSION,
     SOURCE_NAMES,
     Collection,
@@ -49,19 +50,22 @@ def default_folder() -> Path:
 def find_collection(gmd: str | Path | None = None, *, allow_builtin: bool = True) -> Collection:
     """The performances to use: ``gmd``, else STEMGMD_GMD, else the cache, else built-in grooves.
 
-    A folder that was named must be readable: nothing else stands in for it. Raises UserError
-    where it is not, or where there is no GMD and ``allow_builtin`` is false.
+    "builtin" names the built-in grooves. A folder that was named must be readable: nothing else
+    stands in for it. Raises UserError where it is not, or where there is no GMD and
+    ``allow_builtin`` is false.
     """
+    from stemgmd_build.performances.grooves import cached_grooves
+
     named = gmd or path_variable(GMD_VARIABLE)
+    if str(named) == BUILTIN_DRUMMER and not Path(BUILTIN_DRUMMER).exists():
+        return cached_grooves(cache_folder())
     if named:
         return read_collection(home_expanded(Path(named)))
     cached = default_folder()
     if (cached / "info.csv").exists():
         return read_collection(cached)
     if allow_builtin:
-        from stemgmd_build.performances.grooves import cached_grooves
-
-        return cached_grooves(cache_folder())
+        return replace(cached_grooves(cache_folder()), stands_in=True)
     raise UserError(
         "the Groove MIDI Dataset is not on this machine: `stemgmd gmd fetch` downloads it (3 MB), "
         "or give its folder with --gmd"

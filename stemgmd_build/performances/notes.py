@@ -15,6 +15,8 @@ A dataset keeps a copy of it beside its MIDI, so that both are read alike.
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +64,15 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
         list[Annotated[int, msgspec.Meta(ge=1, le=16)]], msgspec.Meta(min_length=1, max_length=16)
     ] = msgspec.field(default_factory=lambda: [DRUM_CHANNEL + 1])
     notes: dict[str, str] = {}
+
+
+def with_notes(midi: Path, sha256: str) -> str:
+    """What a MIDI file's hits follow from: its hash, and its notes.toml where there is one."""
+    notes = notes_of(midi)
+    if notes == GMD_NOTES:
+        return sha256
+    facts = json.dumps([sha256, sorted(notes.channels), notes.notes])
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def differences(notes: NoteMap) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import pytest
 import soundfile
 from small_builds import KIT, write_collection, write_noise_kit
 
-from benchmarks.tracks import built_tracks
+from benchmarks.sources.built import built_tracks
 from stemgmd_build.building import build
 from stemgmd_build.building.tracks import RenderSettings
 from stemgmd_build.dataset import RenderedStemGMD, StemGMD
 from stemgmd_build.dataset.select import choose_kits, choose_performances
 from stemgmd_build.errors import UserError
 from stemgmd_build.performances.collection import Collection
+from stemgmd_build.performances.gmd import find_collection
 from stemgmd_build.taxonomy import PIECES
 
 
@@ -57,7 +58,7 @@ def test_the_benchmark_reads_what_the_reader_reads(
     given = [names] if isinstance(names, str) else names
     ours = StemGMD(root, kits=names, split=split, limit=limit).rows
     theirs = built_tracks(root, kits=given, split=[split], limit=limit)
-    assert [(row["id"], row["kit"]) for row in ours] == [(t.performance, t.kit) for t in theirs]
+    assert [(row["id"], row["kit"]) for row in ours] == [(t.id, t.kit) for t in theirs]
 
 
 def test_a_set_is_what_the_folder_holds_of_it(root: Path, kits: list[str]) -> None:
@@ -82,6 +83,17 @@ def test_a_limit_is_of_the_same_performances_built_read_and_rendered(
         assert [p.id for p in data.performances] == chosen
     with pytest.raises(UserError, match="a limit of -1"):
         StemGMD(root, limit=-1)
+
+
+def test_the_eval_session_is_gmds_unless_the_grooves_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path))
+    monkeypatch.delenv("STEMGMD_GMD", raising=False)
+    with pytest.raises(UserError, match=r"eval_session .*stemgmd gmd fetch.*--gmd builtin"):
+        choose_performances(find_collection(), ["test", "eval_session"])
+    assert choose_performances(find_collection(), "test")
+    assert choose_performances(find_collection("builtin"), "eval_session")
 
 
 # --- the published StemGMD, which has no manifest -----------------------------------------------

@@ -13,36 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
-import soundfile
+from small_kits import Layered, noise, write_kit
 
 from stemgmd_build import cli
 from stemgmd_build.performances.collection import COLUMNS, Collection, Performance, read_collection
+from stemgmd_build.taxonomy import PIECES
 
 KIT = "timgm6mb-pretty-midi"
 """A kit of the catalogue that is at hand wherever the project is installed."""
 
-_GENERAL_MIDI_NOTES = (36, 38, 50, 47, 43, 42, 46, 49, 51)  # of the nine pieces, in their order
-
 
 def write_noise_kit(folder: Path, seed: int = 0) -> Path:
     """A Hydrogen kit of nine bursts of noise, no two alike; its id is the folder's name."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    instruments = []
-    for piece, note in enumerate(_GENERAL_MIDI_NOTES):
-        n_samples = 4000 + 1000 * piece
-        decay = np.exp(-np.arange(n_samples) / (n_samples / 12))
-        noise = 0.2 * rng.uniform(-1, 1, (n_samples, 2)) * decay[:, None]
-        soundfile.write(folder / f"{piece}.wav", noise, 44100, subtype="PCM_16")
-        instruments.append(
-            f"<instrument><id>{piece}</id><name>{piece}</name><midiOutNote>{note}</midiOutNote>"
-            f"<layer><filename>{piece}.wav</filename><min>0</min><max>1</max></layer></instrument>"
-        )
-    (folder / "drumkit.xml").write_text(
-        f"<drumkit_info><instrumentList>{''.join(instruments)}</instrumentList></drumkit_info>"
-    )
-    return folder
+    bursts = (noise(100 * seed + i, 4000 + 1000 * i, n_channels=2) for i in range(len(PIECES)))
+    return write_kit(folder, {p: [Layered(b)] for p, b in zip(PIECES, bursts, strict=True)})
 
 
 def write_collection(

@@ -23,13 +23,15 @@ _EPILOG = """\
 examples:
   stemgmd kits list                          every kit of the catalogue, and which are at hand
   stemgmd kits fetch default                 download the ten default kits, without root
+  stemgmd kits fetch salamander              ... a recorded kit, from its public repository
   stemgmd kits audit                         listen to all of them with numbers
   stemgmd kits audit default my-kit.toml     ... and whether an own kit shares their samples
   stemgmd kits list ./my-kit.h2drumkit       what an own kit was understood to be
   stemgmd kits preview default --out preview     a contact sheet, as picture and as audio
 
-Kits are named by id, by the path of an own SoundFont, Hydrogen kit (folder, drumkit.xml or exported
-.h2drumkit) or kit TOML, or by a set: default (the ten), train (six of them), test (four), all."""
+Kits are named by id, by the path of your own SFZ file, SoundFont, Hydrogen kit (folder, drumkit.xml
+or exported .h2drumkit), DrumGizmo kit (its drumkit file) or kit TOML, or by a set: default (the
+ten), train (six of them), test (four), all."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--mirror", help="URL of a Debian mirror to download from "
                                  "(also STEMGMD_DEBIAN_MIRROR)")  # fmt: skip
             command.add_argument("--deb-folder", type=Path, help="folder of .deb files to use")
+            command.add_argument("--repositories",
+                                 help="URL or folder with the files of recorded kits, instead of "
+                                 "the public repositories (also STEMGMD_REPOSITORIES)")  # fmt: skip
         if name == "preview":
             command.add_argument("--out", type=Path, default=Path("preview"),
                                  help="folder to write to (default: preview)")  # fmt: skip
@@ -96,7 +101,7 @@ def _list(kits: Sequence[Kit], options: argparse.Namespace) -> int:
         here, ten = ("yes" if locate(kit) else "no"), ("yes" if kit.default else "")
         print(
             f"{kit.id:<24} {kit.family:<12} {kit.split or '':<6} {ten:<4} {here:<5} "
-            f"{kit.licence:<24.24} {kit.name}"
+            f"{kit.licence:<24.24} {kit.name}{': ' if kit.description else ''}{kit.description}"
         )
     print(f"{len(kits)} kits of {len({kit.family for kit in kits})} families, "
           f"{len(available(kits))} on this machine")  # fmt: skip
@@ -104,9 +109,11 @@ def _list(kits: Sequence[Kit], options: argparse.Namespace) -> int:
 
 
 def _facts(kit: Kit) -> dict[str, Any]:
-    return {name: value for name, value in asdict(kit).items() if name != "package"} | {
-        "package": kit.package.name if kit.package else None
-    }
+    # Not how a recorded kit is cut from which files: thousands of numbers.
+    facts = {name: value for name, value in asdict(kit).items() if name not in ("package", "files")}
+    for sound in facts["sounds"].values():
+        del sound["takes"]
+    return facts | {"package": kit.package.name if kit.package else None}
 
 
 def _fetch(kits: Sequence[Kit], options: argparse.Namespace) -> int:
@@ -118,6 +125,11 @@ def _fetch(kits: Sequence[Kit], options: argparse.Namespace) -> int:
     for kit in kits:
         if kit.package is not None:
             wanted.setdefault(kit.package.name, []).append(kit)
+        elif kit.files:
+            try:
+                print(f"{kit.id}: {_fetch_recorded(kit, options)}", file=sys.stderr)
+            except UserError as error:
+                failures.append(f"{kit.id}: {error}")
         elif path := locate(kit):
             print(f"{kit.id}: already here, {path}", file=sys.stderr)
         else:
@@ -146,6 +158,17 @@ def _fetch(kits: Sequence[Kit], options: argparse.Namespace) -> int:
     for line in failures:
         print(f"stemgmd kits fetch: failed: {line}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _fetch_recorded(kit: Kit, options: argparse.Namespace) -> str:
+    from stemgmd_build.kits.catalogue import locate
+    from stemgmd_build.kits.repositories import fetch_files
+
+    if path := locate(kit):
+        return f"already here, {path}"
+    root = cache_folder() / "repositories"
+    fetch_files(kit.files, root, source=options.repositories, description=kit.id)
+    return str(root)
 
 
 def _audit(kits: Sequence[Kit], options: argparse.Namespace) -> int:

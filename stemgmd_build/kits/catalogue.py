@@ -16,6 +16,8 @@ from stemgmd_build.files import read_toml
 from stemgmd_build.kits.kit import GENERAL_MIDI, Kind, Kit, Split, parse_sounds, source_hash
 from stemgmd_build.kits.own import own_kit
 from stemgmd_build.kits.packages import Package
+from stemgmd_build.kits.recorded import recorded_kits
+from stemgmd_build.kits.repositories import is_there
 from stemgmd_build.paths import cache_folder, path_variable
 
 CATALOGUE: Final = Path(__file__).with_name("catalogue.toml")
@@ -60,13 +62,13 @@ class _Catalogue(msgspec.Struct, forbid_unknown_fields=True):
 
 @functools.cache
 def catalogue() -> tuple[Kit, ...]:
-    """Every kit of the catalogue, in its order."""
+    """Every kit of the catalogue, in its order: recorded kits first."""
     found = decoded(read_toml(CATALOGUE), _Catalogue, CATALOGUE.name)
     packages = {
         name: Package(name=name, **msgspec.structs.asdict(entry))
         for name, entry in found.package.items()
     }
-    return tuple(_kit_of_entry(entry, packages) for entry in found.kit)
+    return (*recorded_kits(), *(_kit_of_entry(entry, packages) for entry in found.kit))
 
 
 def _kit_of_entry(entry: _Entry, packages: Mapping[str, Package]) -> Kit:
@@ -114,6 +116,13 @@ def select_kits(names: Sequence[str]) -> tuple[Kit, ...]:
     return tuple(chosen.values())
 
 
+def repository_roots() -> tuple[Path, ...]:
+    """Where files of public repositories may lie: the folder STEMGMD_KITS, and the cache."""
+    named = path_variable("STEMGMD_KITS")
+    ours = cache_folder() / "repositories"
+    return (named, ours) if named else (ours,)
+
+
 def locate(kit: Kit) -> Path | None:
     """The kit's file or folder, if it is on this machine.
 
@@ -124,6 +133,8 @@ def locate(kit: Kit) -> Path | None:
     if kit.wheel:
         spec = importlib.util.find_spec(kit.wheel)
         return Path(spec.origin).with_name(kit.path) if spec and spec.origin else None
+    if kit.files:
+        return next((root for root in repository_roots() if is_there(kit.files, root)), None)
     if kit.package is None:
         return Path(kit.path)
     roots = [cache_folder() / "packages" / f"{kit.package.name}_{kit.package.version}", Path("/")]
@@ -141,12 +152,12 @@ def require(kit: Kit) -> Path:
     """The kit's file or folder. Raises UserError where it is missing or not the one catalogued."""
     path = locate(kit)
     if path is None:
-        package = kit.package.name if kit.package else ""
+        instead = f", or install the Debian package {kit.package.name}" if kit.package else ""
         raise UserError(
-            f"kit {kit.id} is not on this machine; `stemgmd kits fetch {kit.id}` downloads it, or "
-            f"install the Debian package {package}"
+            f"kit {kit.id} is not on this machine; `stemgmd kits fetch {kit.id}` downloads it"
+            f"{instead}"
         )
-    if (kit.package or kit.wheel) and source_hash(path, kit.sounds) != kit.sha256:
+    if (kit.package or kit.wheel or kit.files) and source_hash(path, kit.sounds) != kit.sha256:
         raise UserError(
             f"{path} is not the {kit.id} of the catalogue (its SHA-256 differs); "
             f"`stemgmd kits fetch {kit.id}` downloads the right one, or give the file as an own kit"

@@ -20,6 +20,7 @@ from stemgmd_build.config import decoded, one_line
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import open_file
 from stemgmd_build.kits.packages import Package
+from stemgmd_build.kits.repositories import RepositoryFile
 from stemgmd_build.samplers.drumgizmo import DrumGizmoKit, is_drumgizmo
 from stemgmd_build.samplers.drumkit_xml import is_file
 from stemgmd_build.samplers.hydrogen import HydrogenKit
@@ -77,6 +78,8 @@ class Kit:
     ``path`` is relative to the root of the Debian ``package`` or of the Python package ``wheel``
     for kits of the catalogue, absolute for own kits.
     ``sha256`` is that of the SoundFont file, or of the listing of the files used of a folder.
+    ``description`` says in a line what drum set it is, how many layers, how recorded. ``files`` are
+    those of public repositories that a recorded kit is made from; ``path`` is then their folder.
     ``microphones`` of a DrumGizmo kit, by name: gain in dB and pan; empty for the usual mix.
     ``gain`` is the one factor under which no sample of GMD clips; None until it is measured.
     ``by_general_midi``: your own kit came without a map, so a finer articulation that its source
@@ -103,6 +106,8 @@ class Kit:
     gain: float | None = None
     microphones: tuple[tuple[str, float, float], ...] = ()
     by_general_midi: bool = False
+    description: str = ""
+    files: tuple[RepositoryFile, ...] = ()
 
     def sound(self, articulation: str) -> Sound:
         """The sound of an articulation, or of its piece where the kit has no finer one."""

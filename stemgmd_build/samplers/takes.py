@@ -23,7 +23,8 @@ FADE_IN_SAMPLES: Final = 22
 class Part:
     """One file of a take. ``left`` and ``right`` are factors, ``start`` samples at 44,100 Hz.
 
-    ``channel`` picks one of a file of many, counted from 0; None takes a stereo file as it is.
+    A ``start`` below 0 delays the file by so much. ``channel`` picks one of a file of many, counted
+    from 0; None takes a stereo file as it is.
     """
 
     file: str
@@ -64,7 +65,7 @@ def mixed(
 
     ``read`` gives a file's samples at 44,100 Hz, (1 or 2, n), by its name and channel.
     """
-    sounds = [read(part.file, part.channel)[:, part.start :] for part in take.parts]
+    sounds = [_from(read(part.file, part.channel), part.start) for part in take.parts]
     n_samples = max((sound.shape[1] for sound in sounds), default=0)
     total = np.zeros((2, n_samples), np.float64)
     for part, sound in zip(take.parts, sounds, strict=True):
@@ -73,6 +74,10 @@ def mixed(
     if take.n_samples:
         total = _cut(total[:, : take.n_samples], take.n_fade)
     return total.astype(np.float32)
+
+
+def _from(sound: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+    return np.pad(sound, ((0, 0), (-start, 0))) if start < 0 else sound[:, start:]
 
 
 def _cut(sound: NDArray[np.float64], n_fade: int) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ def download(url: str, target: Path, *, sha256: str, n_bytes: int, description: 
     """Bring ``url`` to ``target``, resuming an earlier try; returns ``target``.
 
     A target that is already there with the right bytes is not fetched again. A bar with
-    ``description`` shows progress on a terminal.
+    ``description`` shows progress; none where it is empty.
 
     Raises UserError if the address cannot be read, the disk is full, or the bytes are not
     those of ``sha256`` and ``n_bytes``; ``target`` is then untouched.
@@ -77,7 +77,12 @@ def _fetch_whole(url: str, part: Path, n_bytes: int, description: str) -> None:
     if _n_bytes_of(part) > n_bytes:
         part.unlink()
     with progress(
-        total=n_bytes, unit="B", unit_scale=True, unit_divisor=1024, desc=description
+        total=n_bytes,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        desc=description,
+        disable=not description,
     ) as bar:
         while (n_before := _n_bytes_of(part)) < n_bytes:
             bar.update(n_before - bar.n)

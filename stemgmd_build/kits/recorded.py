@@ -15,44 +15,81 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from stemgmd_build.config import decoded
 from stemgmd_build.files import read_toml
-from stemgmd_build.kits.kit import Kit, Sound, parse_sounds
+from stemgmd_build.kits.kit import Kit, Sound, Split, parse_sounds
 from stemgmd_build.kits.repositories import RepositoryFile, folder_of
 from stemgmd_build.samplers.takes import Part, Take, files_of
 
 FOLDER: Final = Path(__file__).with_name("recorded")
-_FACTS: Final = ("id", "name", "author", "licence", "url", "family", "split", "description")
+
+
+class _Take(msgspec.Struct, forbid_unknown_fields=True):
+    n: int
+    fade: int
+    parts: list[tuple[str, int, float, float]]
+    offset: tuple[float, float] = (0.0, 0.0)
+
+
+class _Repository(msgspec.Struct, forbid_unknown_fields=True):
+    commit: str
+    files: dict[str, tuple[int, str]]
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    name: str
+    author: str
+    licence: str
+    url: str
+    family: str
+    split: Split
+    description: str
+    sha256: str
+    sounds: dict[str, Any]
+    takes: dict[str, _Take]
+    repositories: dict[str, _Repository]
+    gain_db: dict[str, float] = {}
 
 
 def recorded_kits() -> tuple[Kit, ...]:
     """Every recorded kit, in the order of their files."""
-    return tuple(_kit_of(read_toml(path)) for path in sorted(FOLDER.glob("*/*.toml")))
+    paths = sorted(FOLDER.glob("*/*.toml"))
+    return tuple(_kit_of(decoded(read_toml(path), _Entry, path.name)) for path in paths)
 
 
-def _kit_of(entry: Mapping[str, Any]) -> Kit:
+def _kit_of(entry: _Entry) -> Kit:
     files = {
-        path: RepositoryFile(repository, facts["commit"], path, n_bytes, sha256)
-        for repository, facts in entry["repositories"].items()
-        for path, (n_bytes, sha256) in facts["files"].items()
+        path: RepositoryFile(repository, facts.commit, path, n_bytes, sha256)
+        for repository, facts in entry.repositories.items()
+        for path, (n_bytes, sha256) in facts.files.items()
     }
-    takes = {name: _take_of(take, files) for name, take in entry["takes"].items()}
-    sounds = parse_sounds(entry["sounds"], entry.get("gain_db", {}), entry["id"])
-    commits = [folder_of(name, facts["commit"]) for name, facts in entry["repositories"].items()]
+    takes = {name: _take_of(take, files) for name, take in entry.takes.items()}
+    sounds = parse_sounds(entry.sounds, entry.gain_db, entry.id)
     return Kit(
-        **{name: entry[name] for name in _FACTS},
+        id=entry.id,
+        name=entry.name,
         kind="samples",
-        path=" and ".join(commits),
-        sha256=entry["sha256"],
+        path=" and ".join(folder_of(r, facts.commit) for r, facts in entry.repositories.items()),
+        sha256=entry.sha256,
         sounds={name: _sound_of(sound, takes) for name, sound in sounds.items()},
+        family=entry.family,
+        split=entry.split,
+        author=entry.author,
+        licence=entry.licence,
+        url=entry.url,
+        description=entry.description,
         files=tuple(files.values()),
     )
 
 
-def _take_of(take: Mapping[str, Any], files: Mapping[str, RepositoryFile]) -> Take:
+def _take_of(take: _Take, files: Mapping[str, RepositoryFile]) -> Take:
     parts = tuple(
-        Part(files[path].place, left, right, start) for path, start, left, right in take["parts"]
+        Part(files[path].place, left, right, start) for path, start, left, right in take.parts
     )
-    return Take(parts, take["n"], take["fade"], tuple(take.get("offset", (0.0, 0.0))))
+    return Take(parts, take.n, take.fade, take.offset)
 
 
 def _sound_of(sound: Sound, takes: Mapping[str, Take]) -> Sound:

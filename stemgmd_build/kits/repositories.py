@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from tqdm import tqdm
-
 from stemgmd_build.download import download
 from stemgmd_build.errors import UserError
+from stemgmd_build.progress import progress
 
 HOST: Final = "https://raw.githubusercontent.com"
 VARIABLE: Final = "STEMGMD_REPOSITORIES"
@@ -58,7 +57,9 @@ def fetch_files(
     with owner/name/path. Raises UserError where a file cannot be had; the others stay.
     """
     total = sum(file.n_bytes for file in files)
-    with tqdm(total=total, unit="B", unit_scale=True, desc=description, disable=None) as bar:
+    with progress(
+        total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=description
+    ) as bar:
         for file in files:
             target = root / file.place
             if not _has_size(target, file.n_bytes):
@@ -67,7 +68,7 @@ def fetch_files(
                     target,
                     sha256=file.sha256,
                     n_bytes=file.n_bytes,
-                    description=Path(file.path).name,
+                    description="",
                 )
             bar.update(file.n_bytes)
 

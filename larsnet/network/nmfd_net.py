@@ -166,7 +166,7 @@ class NmfdNet(MaskNetwork):
         self.mix = nn.Conv2d(12 + n_in, 20, 1)
         self.last = nn.Conv2d(20, len(PIECES), 1)
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last.bias = nn.Parameter(torch.zeros(len(PIECES)))
         self.onsets = nn.Linear(config.core, 2 * len(PIECES))
         self.band_bias = nn.Parameter(torch.zeros(len(PIECES), config.n_bands, 1))
 
@@ -201,11 +201,12 @@ class NmfdNet(MaskNetwork):
 
     def forward(self, seen: Tensor) -> Tensor:
         """Masks (batch, 9, 1, bins, frames) that sum to one; frames a multiple of four."""
-        n_batch, n_frames = len(seen), seen.shape[-1]
-        halves = seen.unflatten(-1, (n_frames // 2, 2)).permute(4, 0, 1, 2, 3).flatten(0, 1)
+        n_batch = len(seen)
+        halves = torch.cat((seen[..., 0::2], seen[..., 1::2]))
         logits, _ = self.logits(halves[:, 0], halves[:, 1], halves[:, 2:])
-        masks = logits.softmax(dim=1).unflatten(0, (2, n_batch)).permute(1, 2, 3, 4, 0).flatten(3)
-        return masks[:, :, self.band_of_bin].unsqueeze(2)
+        masks = torch.stack(torch.split(logits.softmax(dim=1), n_batch), dim=-1).flatten(3)
+        in_bins: Tensor = masks[:, :, self.band_of_bin].unsqueeze(2)
+        return in_bins
 
     def logits(self, level_db: Tensor, side: Tensor, log_masks: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of masks, and of onsets.
@@ -337,7 +338,8 @@ class _Block(nn.Module):
         found = functional.scaled_dot_product_attention(query, key, value)
         x = x + self.dropout(self.attended(found.transpose(1, 2).reshape(n_batch, n_steps, width)))
         inner = functional.gelu(self.forward_in(self.norms[2](x)))
-        return x + self.dropout(self.forward_out(inner))
+        out: Tensor = x + self.dropout(self.forward_out(inner))
+        return out
 
 
 def band_edges(n_bands: int, n_bins: int) -> NDArray[np.int64]:

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines import nmfd
@@ -22,43 +21,19 @@ from baselines.factorization import FactorizationConfig
 from baselines.masks import soft_masks
 from baselines.spectral import StftConfig, mono_magnitude, stft
 from baselines.templates import Templates
-from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE, STEM_OF_PIECE, STEMS
+from larsnet.network.nmfd_net import band_edges
+from stemgmd_build.taxonomy import PIECES, STEM_OF_PIECE, STEMS
 
 STFT: Final = StftConfig(n_fft=2048, hop_samples=512)
 STEM_ROWS: Final = tuple(STEMS.index(STEM_OF_PIECE[piece]) for piece in PIECES)
-
-
-def band_edges(n_bands: int, n_bins: int = STFT.n_bins) -> NDArray[np.int64]:
-    """First bin of each band and the end: single bins as long as they are wider than the
-    constant-Q band would be, geometric widths above."""
-    low, high = 1, 200
-    for _ in range(60):  # the corner at which exactly n_bands come out
-        corner = (low + high) / 2
-        growth = 1 + 1 / corner
-        edges = [0.0]
-        while edges[-1] < n_bins:
-            edges.append(edges[-1] + max(1.0, edges[-1] * (growth - 1)))
-        if len(edges) - 1 > n_bands:
-            high = corner
-        else:
-            low = corner
-    edges = [0.0]
-    while edges[-1] < n_bins:
-        edges.append(edges[-1] + max(1.0, edges[-1] / low))
-    rounded = np.unique(np.minimum(np.rint(edges), n_bins).astype(np.int64))
-    while len(rounded) - 1 < n_bands:  # split the widest
-        widest = int(np.argmax(np.diff(rounded)))
-        rounded = np.insert(rounded, widest + 1, (rounded[widest] + rounded[widest + 1]) // 2)
-    return rounded
 
 
 class Bands:
     """Sums over the bins of each band."""
 
     def __init__(self, n_bands: int) -> None:
-        self.edges = band_edges(n_bands)
+        self.edges = band_edges(n_bands, STFT.n_bins)
         self.n_bands = len(self.edges) - 1
-        self._starts = torch.from_numpy(self.edges[:-1])
         self.band_of_bin = torch.from_numpy(np.repeat(np.arange(self.n_bands), np.diff(self.edges)))
         pool = torch.zeros(self.n_bands, STFT.n_bins)
         pool[self.band_of_bin, torch.arange(STFT.n_bins)] = 1.0

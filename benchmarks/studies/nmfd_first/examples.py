@@ -11,7 +11,7 @@ Example ``index`` of a seed is the same in every process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,7 +59,7 @@ class Examples:
         self,
         strikes: Sequence[Strikes],
         kits: Sequence[TrainingKit],
-        singles: dict[int, Sequence[TrainingKit]] | None = None,
+        singles: Mapping[int, Sequence[TrainingKit]] | None = None,
         *,
         seed: int,
         without: tuple[str, ...] = (),
@@ -83,7 +83,7 @@ class Examples:
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self._seed, index])
-        # Most recordings are not heavily processed: part of the examples are nearly plain renderings.
+        # most recordings are not heavily processed: a part of the examples is nearly plain
         scale = _LIGHT if self._light and rng.random() < self._light else 1.0
         does = {
             name: rng.random() < chance * scale and name not in self._without
@@ -310,7 +310,8 @@ def _own_db(rng: np.random.Generator, does: dict[str, bool]) -> float:
 def _curve(rng: np.random.Generator, spread_db: float) -> Audio:
     """A smooth random equalizer in dB over frequency."""
     knots = np.linspace(0, 10.2, 8)
-    return np.interp(_OCTAVES, knots, rng.normal(0, spread_db, 8)).astype(np.float32)
+    curve: Audio = np.interp(_OCTAVES, knots, rng.normal(0, spread_db, 8)).astype(np.float32)
+    return curve
 
 
 def _shaped(
@@ -334,7 +335,8 @@ def _shaped(
         far = float(rng.random())
         answer = (1 - far) * room.spectra[0] + far * room.spectra[1]
         response = response * (1 + np.float32(level) * answer)
-    return irfft(spectrum * response, _N_FFT, axis=-1)[:, :N_SAMPLES].astype(np.float32)
+    shaped: Audio = irfft(spectrum * response, _N_FFT, axis=-1)[:, :N_SAMPLES].astype(np.float32)
+    return shaped
 
 
 def _compressor(mixture: Audio, rng: np.random.Generator) -> Audio:
@@ -353,4 +355,5 @@ def _compressor(mixture: Audio, rng: np.random.Generator) -> Audio:
         gains.append(state)
     at = (np.arange(len(gains)) + 0.5) * _BLOCK
     smooth = np.interp(np.arange(N_SAMPLES), at, gains)
-    return (10 ** (smooth / 20)).astype(np.float32)
+    gain: Audio = (10 ** (smooth / 20)).astype(np.float32)
+    return gain

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,13 @@ from torch.nn import functional
 
 from benchmarks.studies.nmfd_first import kits
 from benchmarks.studies.nmfd_first.cells import STEM_ROWS
-from benchmarks.studies.nmfd_first.network import N_PIECES, Corrector, Settings
 from benchmarks.studies.nmfd_first.store import FLOOR_DB, Item, read_item
 from benchmarks.studies.nmfd_first.validation import read_segments
-from stemgmd_build.taxonomy import STEMS
+from larsnet.network.nmfd_net import NmfdNet, NmfdNetConfig
+from larsnet.network.protocol import config_to_values
+from stemgmd_build.taxonomy import PIECES, STEMS
+
+N_PIECES = len(PIECES)
 
 CEILING = 1e-3
 """Relative error below which a stem is as good as it need be: 30 dB."""
@@ -110,7 +114,7 @@ def disturbed(batch: Batch, rng: np.random.Generator, drop: float) -> None:
 
 @torch.inference_mode()
 def validate(
-    network: Corrector, items: dict[str, list[tuple[Item, tuple[int, ...]]]], blind: bool = True
+    network: NmfdNet, items: dict[str, list[tuple[Item, tuple[int, ...]]]], blind: bool = True
 ) -> dict[str, float]:
     """Mean nSDR in the spectrum over present stems, per kit, and per stem over the unseen."""
     network.eval()
@@ -121,7 +125,7 @@ def validate(
             batch = Batch([item for item, _ in part])
             if not blind:
                 batch.log_masks[:] = -math.log(N_PIECES)
-            logits, _ = network(batch.level_db, batch.side, batch.log_masks)
+            logits, _ = network.logits(batch.level_db, batch.side, batch.log_masks)
             _, stems = relative_errors(logits, batch)
             db = (10 * torch.log10(batch.stem_power / stems.clamp_min(1e-12))).tolist()
             for values, (_, present) in zip(db, part, strict=True):
@@ -164,16 +168,16 @@ def main() -> None:
             (read_item(options.items / segment.path.name), segment.present)
         )
     torch.manual_seed(1)
-    network = Corrector(Settings(blocks=options.blocks, core=options.core))
-    average = Corrector(network.settings)
+    network = NmfdNet(NmfdNetConfig(blocks=options.blocks, core=options.core))
+    average = NmfdNet(network.config)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=options.rate, weight_decay=1e-2, betas=(0.9, 0.98)
     )
     step, state = 0, options.out / "state.pt"
     if state.exists():
         kept = torch.load(state, weights_only=True)
-        network.load_state_dict(kept["network"])
-        average.load_state_dict(kept["average"])
+        network.load_state_dict({"templates": network.templates, **kept["network"]})
+        average.load_state_dict({"templates": network.templates, **kept["average"]})
         optimizer.load_state_dict(kept["optimizer"])
         step = kept["step"]
     else:
@@ -198,10 +202,10 @@ def main() -> None:
         disturbed(batch, rng, options.drop)
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, options)
-        logits, onsets = network(batch.level_db, batch.side, batch.log_masks)
+        logits, onsets = network.logits(batch.level_db, batch.side, batch.log_masks)
         loss = loss_of(logits, onsets, batch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         step += 1
@@ -216,10 +220,9 @@ def main() -> None:
                 else:
                     mean.copy_(now)
         if step % 50 == 0:
-            print(
-                f"{step}: loss {np.mean(recent[-50:]):.3f}, {(time.time() - began) / len(recent):.2f} s per step, {len(paths)} examples",
-                flush=True,
-            )
+            pace = (time.time() - began) / len(recent)
+            told = f"{step}: loss {np.mean(recent[-50:]):.3f}, {pace:.2f} s per step"
+            print(f"{told}, {len(paths)} examples", flush=True)
         if step % options.every == 0:
             row = {
                 "step": step,
@@ -248,7 +251,7 @@ def available(folder: Path, step: int) -> list[Path]:
 
 def rate_at(step: int, options: argparse.Namespace) -> float:
     """Warm, then constant, then falling to a fiftieth."""
-    rate = options.rate * min(1.0, (step + 1) / 200)
+    rate: float = options.rate * min(1.0, (step + 1) / 200)
     if options.steps and step > options.decay_from:
         done = (step - options.decay_from) / max(options.steps - options.decay_from, 1)
         rate *= max(0.02, 1 - done)
@@ -256,7 +259,7 @@ def rate_at(step: int, options: argparse.Namespace) -> float:
 
 
 def save(
-    path: Path, network: Corrector, average: Corrector, optimizer: torch.optim.Optimizer, step: int
+    path: Path, network: NmfdNet, average: NmfdNet, optimizer: torch.optim.Optimizer, step: int
 ) -> None:
     waiting = path.with_suffix(".new")
     torch.save(
@@ -265,14 +268,14 @@ def save(
             "average": average.state_dict(),
             "optimizer": optimizer.state_dict(),
             "step": step,
-            "settings": network.settings.as_dict(),
+            "settings": config_to_values(network.config),
         },
         waiting,
     )
     waiting.replace(path)
 
 
-def say(folder: Path, row: dict[str, object]) -> None:
+def say(folder: Path, row: Mapping[str, object]) -> None:
     rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}
     with (folder / "log.jsonl").open("a") as file:
         file.write(json.dumps(rounded) + "\n")

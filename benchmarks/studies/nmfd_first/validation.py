@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from benchmarks.studies.nmfd_first.examples import N_SAMPLES
 from benchmarks.studies.nmfd_first.kits import KNOWN, VALIDATION, find_banks
 from stemgmd_build.performances.collection import Collection
-from stemgmd_build.rendering.gain import kit_gain
 from stemgmd_build.rendering.bank import load_bank
+from stemgmd_build.rendering.gain import kit_gain
 from stemgmd_build.rendering.render import NINE_ROWS, render, schedule, strikes_of
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE, STEM_OF_PIECE, STEMS
 

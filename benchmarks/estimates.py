@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from baselines.system import SystemInfo
 from benchmarks.sources import Track
 from stemgmd_build.download import sha256_of_file
 from stemgmd_build.errors import UserError
+from stemgmd_build.recordings import open_source, read_whole
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
 LAYOUTS: Final = (
@@ -193,30 +193,24 @@ def parse_map(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 def _check_header(path: Path) -> None:
     """Raise UserError for no audio or another rate."""
-    try:
-        info = soundfile.info(path)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if info.samplerate != SAMPLE_RATE:
-        raise UserError(f"{path} has {info.samplerate} Hz, not {SAMPLE_RATE}: resample it")
+    with open_source(path) as source:
+        if source.sample_rate != SAMPLE_RATE:
+            raise UserError(f"{path} has {source.sample_rate} Hz, not {SAMPLE_RATE}: resample it")
 
 
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     """float32 (channels, n_samples), checked against the mixture's shape."""
-    try:
-        with soundfile.SoundFile(path) as file:
-            if file.samplerate != SAMPLE_RATE:
-                raise UserError(f"{path} has {file.samplerate} Hz, not {SAMPLE_RATE}: resample it")
-            if file.frames != shape[1]:
-                raise UserError(
-                    f"{path} has {file.frames} samples, its mixture {shape[1]}: estimates must be "
-                    "as long as what was separated"
-                )
-            if file.channels not in (1, shape[0]):
-                raise UserError(f"{path} has {file.channels} channels, its mixture {shape[0]}")
-            audio: NDArray[np.float32] = file.read(dtype="float32", always_2d=True).T
-    except (soundfile.SoundFileError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    most = 2 * shape[1] / SAMPLE_RATE + 60
+    audio, rate = read_whole(path, max_sec=most, what="an estimate of its mixture")
+    if rate != SAMPLE_RATE:
+        raise UserError(f"{path} has {rate} Hz, not {SAMPLE_RATE}: resample it")
+    if audio.shape[1] != shape[1]:
+        raise UserError(
+            f"{path} has {audio.shape[1]} samples, its mixture {shape[1]}: estimates must be "
+            "as long as what was separated"
+        )
+    if len(audio) not in (1, shape[0]):
+        raise UserError(f"{path} has {len(audio)} channels, its mixture {shape[0]}")
     if not np.isfinite(audio).all():
         raise UserError(f"{path} holds NaN or infinity")
     return np.broadcast_to(audio, shape)

@@ -99,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is not None:
         return _run(argv)
     os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ["MPLBACKEND"] = "agg"  # pictures are files; a notebook's own backend is not there
     prepare_streams()
     end_on_signals()
     status = _run(sys.argv[1:])

@@ -26,22 +26,18 @@ COLORS: Final = dict(
 
 
 def _figure(width: float, height: float, n_rows: int, n_columns: int, **options: Any) -> Any:
-    import matplotlib as mpl
+    # Without pyplot, which would take the place of a notebook's own drawing.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")  # files only: no display is needed
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(
-        n_rows, n_columns, figsize=(width, height), squeeze=False, layout="constrained", **options
-    )
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(n_rows, n_columns, squeeze=False, **options)
 
 
 def _save(figure: Any, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
     with whole(path) as part:
         figure.savefig(part, dpi=110, format=path.suffix[1:])
-    plt.close(figure)
 
 
 def overview(

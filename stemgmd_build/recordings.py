@@ -77,7 +77,7 @@ class Source:
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[Source]:
+def open_source(path: Path, *, max_channels: int = MAX_CHANNELS) -> Iterator[Source]:
     """Open an audio file to read it once.
 
     Raises:
@@ -97,19 +97,26 @@ def open_source(path: Path) -> Iterator[Source]:
                 refused = str(error)
             else:
                 with file:
-                    yield _checked(_plain_source(file, path), path)
+                    yield _checked(_plain_source(file, path), path, max_channels)
                 return
         with _open_coded(stream, path, refused) as source:
-            yield _checked(source, path)
+            yield _checked(source, path, max_channels)
 
 
-def read_whole(path: Path, *, max_sec: float, what: str) -> tuple[Block, int]:
+def read_whole(
+    path: Path,
+    *,
+    max_sec: float,
+    what: str,
+    max_channels: int = MAX_CHANNELS,
+    max_bytes: int = 1 << 40,
+) -> tuple[Block, int]:
     """A whole file: float32 (channels, samples) and its rate in Hz.
 
     Raises:
         UserError: as :func:`open_source`; longer than ``max_sec``, the most that ``what`` can have.
     """
-    with open_source(path) as source:
+    with open_source(path, max_channels=max_channels) as source:
         most = int(max_sec * source.sample_rate)
         blocks: list[Block] = []
         n_samples = 0
@@ -117,18 +124,20 @@ def read_whole(path: Path, *, max_sec: float, what: str) -> tuple[Block, int]:
             n_samples += block.shape[-1]
             if n_samples > most:
                 raise UserError(f"{path} has more than {max_sec:g} s, the most for {what}")
+            if 4 * n_samples * source.n_channels > max_bytes:
+                raise UserError(f"{path} unpacks to more than {max_bytes >> 20} MB")
             blocks.append(block)
         if not blocks:
             raise UserError(f"{path} holds no sound")
         return np.concatenate(blocks, axis=-1), source.sample_rate
 
 
-def _checked(source: Source, path: Path) -> Source:
+def _checked(source: Source, path: Path, max_channels: int) -> Source:
     low, high = RATES_HZ
     if not low <= source.sample_rate <= high:
         raise UserError(f"{path} has a rate of {source.sample_rate} Hz, not {low} to {high} Hz")
-    if not 1 <= source.n_channels <= MAX_CHANNELS:
-        raise UserError(f"{path} has {source.n_channels} channels, not 1 to {MAX_CHANNELS}")
+    if not 1 <= source.n_channels <= max_channels:
+        raise UserError(f"{path} has {source.n_channels} channels, not 1 to {max_channels}")
     return source
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
 from stemgmd_build.config import one_line
 from stemgmd_build.errors import NoSoundError, UserError
+from stemgmd_build.recordings import read_whole
 from stemgmd_build.samplers.drumkit_xml import MAX_SEMITONES
 from stemgmd_build.samplers.takes import Take, mixed
 from stemgmd_build.taxonomy import SAMPLE_RATE
@@ -132,31 +132,25 @@ def _resampled(
 
 def _decoded(path: Path, channel: int | None = None) -> tuple[NDArray[np.float32], int]:
     """A sample file as float32 (n_samples, 1 or 2), or one channel of it, and its rate in Hz."""
+    # One channel is asked for of a kit's recordings by all of its microphones.
+    most = MAX_CHANNELS if channel is None else MAX_MICROPHONES
     try:
-        with soundfile.SoundFile(path) as file:
-            rate = int(file.samplerate)
-            if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
-                raise UserError(f"{path}: has a sample rate of {rate:,} Hz, which is no sound's")
-            # One channel is asked for of a kit's recordings by all of its microphones.
-            most = MAX_CHANNELS if channel is None else MAX_MICROPHONES
-            if file.frames > MAX_SAMPLE_SEC * rate or file.channels > most:
-                raise UserError(
-                    f"{path}: has more than {MAX_SAMPLE_SEC:g} s or {most} channels, "
-                    "which is no drum hit"
-                )
-            if file.frames * file.channels * 4 > MAX_SAMPLE_BYTES:
-                raise UserError(
-                    f"{path}: unpacks to more than {MAX_SAMPLE_BYTES >> 20} MB, which is no drum"
-                )
-            # Like Hydrogen, the first two channels of files that have more.
-            samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
-            if channel is not None and not 0 <= channel < samples.shape[1]:
-                raise UserError(
-                    f"{path}: has {samples.shape[1]} channels, and none of number {channel + 1}"
-                )
-            samples = samples[:, :2] if channel is None else samples[:, channel : channel + 1]
-    except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
-        raise UserError(f"{path}: is not a readable sound file ({one_line(str(error))})") from error
-    if not len(samples) or not np.isfinite(samples).all():
-        raise UserError(f"{path}: holds no sound, or samples that are not numbers")
+        sound, rate = read_whole(
+            path,
+            max_sec=MAX_SAMPLE_SEC,
+            what="a drum hit",
+            max_channels=most,
+            max_bytes=MAX_SAMPLE_BYTES,
+        )
+    except (UserError, MemoryError) as error:
+        why = one_line(str(error).removeprefix(str(path))).strip()
+        raise UserError(f"{path}: is not a readable sound file ({why})") from error
+    if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
+        raise UserError(f"{path}: has a sample rate of {rate:,} Hz, which is no sound's")
+    if channel is not None and not 0 <= channel < len(sound):
+        raise UserError(f"{path}: has {len(sound)} channels, and none of number {channel + 1}")
+    # Like Hydrogen, the first two channels of files that have more.
+    samples = (sound[:2] if channel is None else sound[channel : channel + 1]).T
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path}: holds samples that are not numbers")
     return samples, rate

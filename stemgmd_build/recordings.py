@@ -86,7 +86,7 @@ def open_source(path: Path, *, max_channels: int = MAX_CHANNELS) -> Iterator[Sou
     """
     with open_file(path, "audio") as stream:
         if os.fstat(stream.fileno()).st_size == 0:
-            raise UserError(f"{path} is empty")
+            raise UserError(f"{path} cannot be read: it is empty")
         _check_nothing_follows(stream, path)
         refused = ""
         if not _part(stream, 0, 4).startswith(_CODED):
@@ -254,7 +254,7 @@ def _open_coded(stream: BinaryIO, path: Path, refused: str) -> Iterator[Source]:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         said = f"; libsndfile: {refused}" if refused else ""
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} is no audio file that can be read ({reason}{said})") from error
+        raise UserError(f"{path} cannot be read: no audio file ({reason}{said})") from error
     with container:
         if not container.streams.audio:
             raise UserError(f"{path} holds no sound")

@@ -28,8 +28,8 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
 
     from benchmarks.commands import bench
+    from benchmarks.demo import build_demo
     from larsnet.commands import separate
-    from stemgmd_build.demo import build_demo
 
     demo = build_demo(options.out, options.gmd, may_download=not options.offline)
     for line in demo.faults:

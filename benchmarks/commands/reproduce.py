@@ -14,13 +14,13 @@ from stemgmd_build.processes import usable_cpus
 SIZES: Final = Path(__file__).parent.parent / "sizes"
 
 _EPILOG = """\
-The sizes: demo (minutes), paper (the paper's 40 clips on ten kits), full (GMD's whole test split
+The sizes: paper (the paper's 40 clips on ten kits), full (GMD's whole test split
 on the four held-out kits, as in leaderboard/). Each is a TOML file that --config can replace;
 --size X --dry-run shows the plan.
 What is done is kept: the same command goes on after Ctrl-C or a crash.
 
 examples:
-  stemgmd reproduce --size demo
+  stemgmd reproduce --size full
   stemgmd reproduce --size paper --out paper --dry-run
   stemgmd reproduce --config my-experiment.toml --out mine"""
 

@@ -11,9 +11,19 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from baselines.factorization import FactorizationConfig
-from baselines.nmf import factorize
+from baselines import nmfd
+from baselines.factorization import Factorization, FactorizationConfig
 from baselines.settings import SETTINGS
+
+
+def factorize(
+    spectrogram: Tensor,
+    templates: Tensor,
+    config: FactorizationConfig,
+    activations: Tensor | None = None,
+) -> Factorization:
+    """NMF is NMFD whose templates are one frame long."""
+    return nmfd.factorize(spectrogram, templates.unsqueeze(-1), config, activations=activations)
 
 
 def random_problem(seed: int) -> tuple[Tensor, Tensor, Tensor]:

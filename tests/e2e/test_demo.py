@@ -12,7 +12,7 @@ import matplotlib.image
 import pytest
 from small_builds import command, error_line, stemgmd, write_collection
 
-from stemgmd_build.demo import find_or_fetch
+from benchmarks.demo import find_or_fetch
 from stemgmd_build.performances import gmd
 from stemgmd_build.performances.collection import Collection
 from stemgmd_build.verify import verify

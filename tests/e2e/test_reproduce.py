@@ -33,12 +33,11 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_sizes_are_those_of_the_documentation() -> None:
     sizes = {path.stem: load_experiment(path) for path in SIZES.glob("*.toml")}
-    assert sorted(sizes) == ["demo", "full", "paper"]
+    assert sorted(sizes) == ["full", "paper"]
     assert (sizes["paper"].split, sizes["full"].split) == ("eval_session", "test")
     assert len(select_kits(sizes["paper"].kits)) == 10
     assert select_kits(sizes["full"].kits) == select_kits(["test"]), "as leaderboard/"
     assert [sizes[name].limit for name in ("paper", "full")] == [None, None]
-    assert {kit.split for kit in select_kits(sizes["demo"].kits)} == {"test"}
 
 
 def test_the_plan_comes_first_and_a_dry_run_writes_nothing(

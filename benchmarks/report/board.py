@@ -292,7 +292,14 @@ def _ranked(
         (s.system for s in ranked if s.system == against), ranked[0].system if ranked else ""
     )
     others = [s.system for s in ranked if s.system != base]
-    found = {name: compare(scores[name], scores[base]) for name in others}
+    found = {}
+    for name in others:
+        try:
+            found[name] = compare(scores[name], scores[base])
+        except ValueError as error:
+            raise UserError(
+                f"{name} and {base} cannot be compared: {error}; leave one out with --systems"
+            ) from error
     p_values = dict(zip(others, holm([found[name].p for name in others]), strict=True))
     return [
         Row(

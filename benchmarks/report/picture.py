@@ -82,7 +82,9 @@ def _limits(rows: Sequence[Row], headline: Metric) -> tuple[float, float]:
     pooled = [x for s in summaries for x in (s.pooled.value, s.pooled.low, s.pooled.high)]
     pooled = [x for x in pooled if math.isfinite(x)]
     stems = [stem.value for s in summaries for stem in s.stems.values()]
-    known = [*pooled, *(x for x in stems if math.isfinite(x) and x >= min(*pooled, _LOWEST_DB))]
+    known = [*pooled, *(x for x in stems if math.isfinite(x) and x >= min([*pooled, _LOWEST_DB]))]
+    if not known:  # nothing but infinities: marks stand at an edge, or nowhere
+        return -1.0, 1.0
     margin = _MARGIN * (max(known) - min(known)) or 1.0
     return min(known) - margin, max(known) + margin
 
@@ -106,6 +108,8 @@ def _draw_row(axes: Any, place: int, row: Row, headline: Metric) -> int:
             markeredgewidth=0.5, alpha=0.75, zorder=5, clip_on=False,
         )  # fmt: skip
     _draw_off(axes, place, sorted(off, reverse=True))
+    if not math.isfinite(pooled.value):
+        return len(off)
     axes.plot([pooled.low, pooled.high], [place, place], color=color, linewidth=2.5, zorder=3)
     axes.plot(pooled.value, place, "D", color=color, markersize=7, zorder=4)
     axes.annotate(

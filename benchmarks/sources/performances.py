@@ -27,10 +27,19 @@ INFO: Final = SourceInfo(
     get="`stemgmd gmd fetch` downloads the performances, `stemgmd kits fetch` the kits",
 )
 
+LONGEST_NAME_BYTES: Final = 200  # a part's name and an ending must fit as well
+
 
 def clip_name(kit: str, performance: str) -> str:
-    """A name for files: kit and performance, unique in a run."""
-    return f"{kit}--{performance.replace('/', '_')}"
+    """A name for files: kit and performance, unique in a run.
+
+    File systems take names of 255 bytes, so a longer one ends in a hash of the whole.
+    """
+    name = f"{kit}--{performance.replace('/', '_')}"
+    if len(name.encode()) <= LONGEST_NAME_BYTES:
+        return name
+    start = name.encode()[: LONGEST_NAME_BYTES - 17].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def identity(

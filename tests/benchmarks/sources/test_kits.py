@@ -10,6 +10,7 @@ from small_builds import KIT, shortest, write_collection, write_noise_kit
 
 from benchmarks.sources import Track, load
 from benchmarks.sources.built import built_tracks
+from benchmarks.sources.performances import clip_name
 from benchmarks.sources.rendered import rendered_tracks
 from stemgmd_build.audio import FULL_SCALE, read_pcm
 from stemgmd_build.building import build
@@ -46,6 +47,13 @@ def rendered(few: Collection, kits: list[str]) -> list[Track]:
 @pytest.fixture(scope="module")
 def nine(few: Collection, kits: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_into(tmp_path_factory.mktemp("built") / "d", few, kits, RenderSettings())
+
+
+def test_clip_names_fit_into_a_file_name_and_stay_unique() -> None:
+    assert clip_name("colombo", "drummer1/session1/2") == "colombo--drummer1_session1_2"
+    names = {clip_name("kit", f"{'drümmer' * 60}/{number}") for number in range(9)}
+    assert len(names) == 9
+    assert max(len(name.encode()) for name in names) <= 200
 
 
 def by_clip(tracks: list[Track]) -> dict[str, Track]:

@@ -144,3 +144,28 @@ def test_the_revision_follows_the_files(tmp_path: Path, tracks: list[Track]) -> 
 def test_a_folder_of_something_else_has_no_revision(tmp_path: Path, tracks: list[Track]) -> None:
     with pytest.raises(UserError, match="no stem in"):
         folder_of(tmp_path).with_revision_of(tracks)
+
+
+def test_several_files_are_summed_and_letter_case_does_not_count(
+    tmp_path: Path, track: Track
+) -> None:
+    references = write(tmp_path, track)
+    folder = tmp_path / track.clip
+    (folder / "hihat.wav").rename(folder / "HH.WAV")
+    for name in ("Ride", "Crash"):
+        soundfile.write(folder / f"{name}.wav", references[4].T / 2, 44100, subtype="FLOAT")
+    (folder / "cymbals.wav").unlink()
+    estimates = folder_of(tmp_path, "hihat=hh,cymbals=ride+crash")
+    np.testing.assert_allclose(estimates.load(track, references.shape[1:]), references, atol=1e-6)
+    (folder / "Ride.wav").unlink()
+    (line,) = estimates.faults([track])
+    assert "no file of ride" in line
+    with pytest.raises(UserError, match="'ride' is given to two stems"):
+        parse_map("hihat=ride,cymbals=ride+crash")
+
+
+def test_a_wrong_layout_is_one_line_that_says_what_was_found(tmp_path: Path, track: Track) -> None:
+    soundfile.write(tmp_path / "song_drums.wav", np.zeros((100, 2)), 44100)
+    (line,) = folder_of(tmp_path).faults([track])
+    assert "looked for" in line
+    assert "song_drums.wav" in line

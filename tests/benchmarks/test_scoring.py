@@ -136,3 +136,18 @@ def test_a_performance_without_a_hit_cannot_be_loaded(ready: ReadyTrack, tmp_pat
     place = replace(ready.track.place, midi=path)  # type: ignore[type-var]
     with pytest.raises(UserError, match=r"silent\.mid"):
         load(replace(ready.track, place=place))
+
+
+def test_a_stem_that_was_rounded_to_silence_counts_as_absent(
+    ready: ReadyTrack, estimate: np.ndarray
+) -> None:
+    """Hits of the lowest velocity on a quiet kit: there is nothing to compare an estimate with."""
+    index = next(i for i, stem in enumerate(STEMS) if ready.loaded.present(stem))
+    references = ready.loaded.references.copy()
+    references[index] = 0
+    quiet = replace(ready.loaded, references=references, mixture=references.sum(axis=0))
+    assert quiet.onsets[STEMS[index]], "it is struck"
+    records = score_estimate(ReadyTrack.of(ready.track, quiet), estimate, system="x", revision="1")
+    assert [r.present for r in records] == [bool(audio.any()) for audio in references]
+    assert records[index].nsdr_db is None
+    assert records[index].leakage_db is not None

@@ -5,6 +5,7 @@ A setting that is misspelt, or of the wrong kind, must not be left at its defaul
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType
@@ -34,7 +35,9 @@ def _suits(value: object, kind: Any) -> bool:
         return any(_suits(value, one) for one in inner)
     if isinstance(value, bool):
         return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
+    if kind is float and isinstance(value, int | float):
+        return -sys.float_info.max <= value <= sys.float_info.max  # neither infinite nor NaN
+    return isinstance(value, kind)
 
 
 def _in_words(kind: Any) -> str:

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from stemgmd_build.errors import UserError
+
+_forked = False
+
+
+def usable_threads(wanted: int) -> int:
+    """How many threads torch may have: one in a process that was forked.
+
+    A fork leaves the threads of torch's pool behind, and the child would wait for them for ever.
+    """
+    return 1 if _forked else wanted
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def usable_device(name: str | torch.device) -> torch.device:

@@ -15,8 +15,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from larsnet.network.checkpoint import load_exactly
 from larsnet.network.larsnet import LARSNET, LarsNet
+from larsnet.network.tensors import load_exactly
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import STEMS
 

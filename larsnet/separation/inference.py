@@ -91,7 +91,8 @@ class Separator:
             runs = faded(self._by_blocks(chunks), block)
         while True:
             try:
-                with torch.no_grad():
+                # The caller's inference mode does not reach the threads that do the work.
+                with torch.inference_mode(False), torch.no_grad():
                     stems = next(runs, None)
             except (RuntimeError, MemoryError) as error:
                 raise_if_out_of_memory(error, self.device)

@@ -33,7 +33,7 @@ from baselines.masks import apply_masks, soft_masks
 from baselines.settings import SETTINGS
 from baselines.spectral import mono_magnitude, stft
 from baselines.templates import Templates
-from larsnet.network.devices import raise_if_out_of_memory
+from larsnet.network.devices import raise_if_out_of_memory, usable_threads
 from larsnet.network.protocol import MaskNetwork
 from larsnet.separation.inference import Separator
 from larsnet.separation.streaming import RUN_SAMPLES
@@ -118,7 +118,7 @@ class RefinedSeparator(Separator):
         """(batch, 1 + stems, 2, samples) to (batch, stems, 2, samples)."""
         rows = []
         n_before = torch.get_num_threads()
-        torch.set_num_threads(self._n_threads)
+        torch.set_num_threads(usable_threads(self._n_threads))
         try:
             with torch.inference_mode():
                 for row in signals.to(self.device):

@@ -145,13 +145,16 @@ def _runs(notes: Mapping[str, Any] | None) -> Iterator[tuple[TrainConfig, int]]:
 
 
 def _kit_ids(names: Sequence[str]) -> Iterator[str]:
-    """Sets resolved; a kit of one's own stays as it was named, whether or not it is here."""
-    from stemgmd_build.kits.catalogue import select_kits
+    """Sets resolved; your own kit stays as it was named.
+
+    The names come with a checkpoint, perhaps a stranger's: no path among them is opened.
+    """
+    from stemgmd_build.kits.catalogue import KIT_SETS, select_kits
 
     for name in names:
-        try:
+        if name in KIT_SETS:
             yield from (kit.id for kit in select_kits([name]))
-        except UserError:
+        else:
             yield Path(name).name
 
 

@@ -8,6 +8,7 @@ jump where two windows meet. What reaches over the end of a block of frames is k
 from __future__ import annotations
 
 import math
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -44,7 +45,8 @@ class WindowRunner:
         self.overlap = model.overlap_frames if overlap is None else overlap
         if not 0 <= 2 * self.overlap <= self.window:
             raise UserError(f"windows of {self.window} frames cannot share {self.overlap}")
-        self._pool, self._local = ThreadPoolExecutor(n_threads), threading.local()
+        self._n_threads, self._local = n_threads, threading.local()
+        self._pool, self._process = ThreadPoolExecutor(n_threads), os.getpid()
         self._n_batch = self.n_windows = _MAX_WINDOWS
         self._threaded = None
         if device.type == "cpu":
@@ -77,6 +79,8 @@ class WindowRunner:
 
     def _run_on_threads(self, seen: dict[_Place, Tensor], masks: _Masks) -> None:
         assert self._threaded is not None
+        if self._process != os.getpid():  # forked: the pool's threads stayed behind
+            self._pool, self._process = ThreadPoolExecutor(self._n_threads), os.getpid()
         cells = {place: self._threaded.begin(one) for place, one in seen.items()}
         parts = self._threaded.parts
 

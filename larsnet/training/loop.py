@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from larsnet.network.checkpoint import CheckpointInfo, load_checkpoint, load_exactly, read_info
+from larsnet.network.checkpoint import CheckpointInfo, load_checkpoint, read_info
 from larsnet.network.devices import is_out_of_memory
 from larsnet.network.protocol import Batch
+from larsnet.network.tensors import load_exactly
 from larsnet.training.batches import Plans, mixed_anew, planned, played
 from larsnet.training.config import TrainConfig
 from larsnet.training.device_player import DevicePlayer, player_on

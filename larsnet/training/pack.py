@@ -16,8 +16,9 @@ from typing import Final
 
 import torch
 
-from larsnet.network.checkpoint import load_checkpoint, load_exactly, read_info, save_checkpoint
+from larsnet.network.checkpoint import load_checkpoint, read_info, save_checkpoint
 from larsnet.network.protocol import MaskNetwork, create
+from larsnet.network.tensors import load_exactly
 from larsnet.training.config import train_config
 from larsnet.training.distributed import Team
 from larsnet.training.validation import hold, validate

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from larsnet.network.checkpoint import save_checkpoint
 from larsnet.network.protocol import MaskNetwork
 from larsnet.training.config import TrainConfig, as_values
 from larsnet.training.distributed import Team
-from larsnet.training.run_folder import Progress, Table, save_state
+from larsnet.training.run_folder import Progress, Table, save_state, told
 from larsnet.training.validation import Score
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import whole
@@ -52,7 +52,8 @@ class Record:
         self._data_sec = self._step_sec = 0.0
         stems = list(config.model.stems)
         if team.leads:
-            folder.mkdir(parents=True, exist_ok=True)
+            with told(folder):
+                folder.mkdir(parents=True, exist_ok=True)
             columns = ["step", "loss", *stems, "learning_rate"]
             self._losses = Table(folder / "losses.csv", columns, progress.step)
             columns = ["step", "loss", "nsdr_db", *stems, "seconds", "data_share"]
@@ -121,7 +122,8 @@ class Record:
         self._scores.add([row])
         for name, value in {"nsdr_db": score.nsdr_db, **by_stem}.items():
             self._to_board(f"validation/{name}", value, step)
-        draw_curves(self._folder)
+        stems = self._config.model.stems
+        draw_curves(self._folder / "curves.png", self._losses, self._scores, stems)
         if best:
             self._save_weights("best", step, score.nsdr_db)
 
@@ -145,55 +147,48 @@ class Record:
         save_checkpoint(self._model, self._folder / f"{name}.safetensors", notes=notes)
 
     def _to_board(self, name: str, value: Any, step: Any) -> None:
-        if self._board is not None:
+        """TensorBoard shows what the tables hold, so a run does not end where it cannot write."""
+        if self._board is None:
+            return
+        try:
             self._board.add_scalar(name, value, step)
+        except OSError as error:
+            self._board = None
+            print(f"warning: no more TensorBoard: {error.strerror or error}", file=sys.stderr)
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
-    """TensorBoard's writer, None where it is not installed: the tables hold the same."""
-    with suppress(ImportError):
+    """TensorBoard's writer, None where it is not installed or cannot write."""
+    with suppress(ImportError, OSError):
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(folder), purge_step=step + 1)
     return None
 
 
-def draw_curves(folder: Path) -> Path:
-    """Losses and validation scores of a run against steps, as ``curves.png``."""
+def draw_curves(path: Path, losses: Table, scores: Table, stems: Sequence[str]) -> None:
+    """Losses and validation scores of a run against steps. Raises UserError for a full disk."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    losses, scores = (_columns(folder / f"{name}.csv") for name in ("losses", "validation"))
     figure = Figure(figsize=(9, 7), layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True)
-    smooth = _running_mean(losses["loss"])
-    above.plot(losses["step"], losses["loss"], color="0.8", linewidth=0.6)
-    above.plot(losses["step"], smooth, label=f"training, mean of {_SMOOTH_STEPS} steps")
-    above.plot(scores["step"], scores["loss"], "o-", markersize=3, label="validation")
-    above.set(ylabel="L1 of magnitudes, mean over stems", yscale="log")
+    steps, loss, validated = losses.column("step"), losses.column("loss"), scores.column("step")
+    above.plot(steps, loss, color="0.8", linewidth=0.6)
+    above.plot(steps, _running_mean(loss), label=f"training, mean of {_SMOOTH_STEPS} steps")
+    above.plot(validated, scores.column("loss"), "o-", markersize=3, label="validation")
+    above.set(ylabel="loss, mean over stems", yscale="log")
     above.legend()
-    stems = [name for name in losses if name not in ("step", "loss", "learning_rate")]
     for stem in stems:
-        below.plot(scores["step"], scores[stem], linewidth=1, label=stem)
-    below.plot(scores["step"], scores["nsdr_db"], "k", linewidth=2, label="all present stems")
+        below.plot(validated, scores.column(stem), linewidth=1, label=stem)
+    below.plot(validated, scores.column("nsdr_db"), "k", linewidth=2, label="all present stems")
     below.set(xlabel="step", ylabel="validation nSDR in dB")
     below.legend(ncols=3)
     for axes in (above, below):
         axes.grid(alpha=0.3)
-    with whole(folder / "curves.png") as part:
+    with told(path), whole(path) as part:
         figure.savefig(part, dpi=120, format="png")
-    return folder / "curves.png"
-
-
-def _columns(path: Path) -> dict[str, list[float]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        columns: dict[str, list[float]] = {name: [] for name in reader.fieldnames or ()}
-        for row in reader:
-            for name, value in row.items():
-                columns[name].append(float(value))
-    return columns
 
 
 def _running_mean(values: list[float]) -> list[float]:

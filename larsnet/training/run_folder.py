@@ -4,32 +4,33 @@
 ``best.safetensors``, ``last.safetensors``  weights as `stemgmd separate --weights` reads them
 ``losses.csv``, ``validation.csv``, ``curves.png``, ``tensorboard/``  the curves
 
-Each file is written whole or not at all. There is no random state to keep: what is random at a
+Each file is written whole or not at all, and the state is resumed from only where its hash agrees.
+There is no random state to keep: what is random at a
 step follows from the seed and the step's number. Rows of the tables that lie behind the state
 that a run resumes from are dropped, since they are made again.
 """
 
 from __future__ import annotations
 
-import csv
+import errno
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from larsnet.network.checkpoint import load_exactly, write_told
 from larsnet.network.protocol import MaskNetwork
+from larsnet.network.tensors import load_exactly, read_header, read_tensors, write_tensors
 from larsnet.training.config import TrainConfig, as_values, train_config
 from stemgmd_build.errors import UserError
+from stemgmd_build.files import read_bytes, write_whole
 
-_FORMAT: Final = "larsnet-run-1"
+_FORMAT: Final = "larsnet-run-2"
 _MAY_CHANGE: Final = ("steps", "decay_steps", "validate_every", "checkpoint_every", "compile")
 _MOMENTS: Final = ("exp_avg", "exp_avg_sq", "step")
 
@@ -64,14 +65,14 @@ def save_state(
             if moment in optimizer.state[parameter]:
                 value = optimizer.state[parameter][moment].detach().cpu()
                 tensors[f"{moment}.{name}"] = value.contiguous()
-    header = {
-        "format": _FORMAT,
-        "config": json.dumps(as_values(config), sort_keys=True),
-        "step": str(progress.step),
-        "best": repr(progress.best),
-        "seconds": repr(progress.seconds),
+    run = {
+        "config": as_values(config),
+        "step": progress.step,
+        "best": repr(progress.best),  # JSON has no infinity
+        "seconds": progress.seconds,
     }
-    write_told(folder / "state.safetensors", save(tensors, metadata=header))
+    header = {"format": _FORMAT, "run": json.dumps(run, sort_keys=True)}
+    write_tensors(folder / "state.safetensors", tensors, header, hashed="run")
 
 
 def resume(
@@ -86,18 +87,18 @@ def resume(
     if not path.exists():
         return Progress()
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header.get("format") != _FORMAT:
-            raise ValueError(f"its format is not {_FORMAT}")
+        if (found := read_header(path).get("format")) != _FORMAT:
+            raise ValueError(f"its format is {found!r}, not {_FORMAT!r}")
+        header, tensors = read_tensors(path, hashed="run")
+        run = json.loads(header["run"])
         # Read as a configuration: what has come to be settable since is at its default.
-        given = _plain(train_config(json.loads(header["config"])))
-        progress = Progress(int(header["step"]), float(header["best"]), float(header["seconds"]))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        given = _plain(train_config(run["config"]))
+        progress = Progress(int(run["step"]), float(run["best"]), float(run["seconds"]))
+    except (UserError, LookupError, ArithmeticError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split()).removeprefix(f"{path} ")
         raise UserError(
-            f"{path} cannot be resumed from ({' '.join(str(error).split())}); "
-            "delete it to begin anew"
+            f"{path} cannot be resumed from ({reason}); delete it to begin anew, from "
+            "last.safetensors with --init if that is whole"
         ) from error
     _require_same_run(path, given, _plain(config))
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
@@ -139,25 +140,62 @@ def _load_moments(
 
 
 class Table:
-    """A CSV file that grows by rows; those behind ``last_step`` are dropped at the start."""
+    """A CSV file that grows by rows, and the same rows in memory.
+
+    Rows behind ``last_step`` are dropped at the start, and so is what a crash has torn.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str], last_step: int) -> None:
         self._path, self._columns = path, list(columns)
-        rows = []
-        if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    with suppress(KeyError, TypeError, ValueError):
-                        if int(row["step"]) <= last_step:
-                            rows.append([row[column] for column in columns])
-        lines = [",".join(map(str, row)) for row in (self._columns, *rows)]
-        write_told(path, ("\n".join(lines) + "\n").encode())
+        self.rows = [row for row in _whole_rows(path, columns) if row["step"] <= last_step]
+        text = "".join([",".join(self._columns) + "\n", *map(self._line, self.rows)])
+        with told(path):
+            write_whole(path, text)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Append rows, in one write."""
-        lines = [",".join(_number(row[column]) for column in self._columns) for row in rows]
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("".join(line + "\n" for line in lines))
+        """Append rows: all of them, or none where the disk is full. Raises UserError then."""
+        data = "".join(map(self._line, rows)).encode()
+        with told(self._path), self._path.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
+        self.rows += rows
+
+    def column(self, name: str) -> list[float]:
+        """The values of a column."""
+        return [float(row[name]) for row in self.rows]
+
+    def _line(self, row: Row) -> str:
+        return ",".join(_number(row[column]) for column in self._columns) + "\n"
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say in one line that ``path`` cannot be written: a UserError for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _whole_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of a table that hold a number in every column."""
+    if not path.exists():
+        return
+    lines = read_bytes(path, "table").decode(errors="replace").splitlines(keepends=True)
+    names = lines[0].strip().split(",") if lines else []
+    for line in lines[1:]:
+        values = line.rstrip("\n").split(",")
+        if not line.endswith("\n") or len(values) != len(names):
+            continue
+        with suppress(ValueError, KeyError):
+            row = dict(zip(names, values, strict=True))
+            numbers = {column: float(row[column]) for column in columns}
+            yield {**numbers, "step": int(row["step"])}
 
 
 def _number(value: float | int) -> str:

@@ -76,8 +76,8 @@ def load_checkpoint(path: Path) -> MaskNetwork:
         UserError: no such file, cut short, damaged, of another format or another shape.
     """
     info = read_info(path)
-    model = create(info.config)
     _, tensors = read_tensors(path, hashed="config")
+    model = create(info.config)
     load_exactly(model, tensors, str(path))
     return model.eval()
 

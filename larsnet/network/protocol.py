@@ -223,6 +223,8 @@ def config_from_values(values: Mapping[str, Any]) -> NetworkConfig:
 
     Raises ValueError or TypeError where a key or a value is not one of the network's.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError("a network's settings must be a table")
     given = dict(values)
     network = network_type(str(given.pop("network", DEFAULT)))
     config: NetworkConfig = record_from(given, network.settings, "model")

@@ -156,10 +156,7 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> TrainCon
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """From plain values, as TOML and JSON hold them. Raises ValueError, TypeError or KeyError."""
     given = known(values, TrainConfig, "the configuration")
-    table = given.pop("model", {})
-    if not isinstance(table, Mapping):
-        raise ValueError("model must be a table")
-    model = config_from_values(table)
+    model = config_from_values(given.pop("model", {}))
     augment = AugmentConfig(**known(given.pop("augment", {}), AugmentConfig, "augment"))
     return TrainConfig(model=model, augment=augment, **given)
 

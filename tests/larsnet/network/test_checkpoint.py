@@ -119,6 +119,16 @@ def test_a_file_that_is_cut_short_anywhere_is_one_line(tmp_path: Path) -> None:
         assert str(path) in line(lambda: load_checkpoint(path))
 
 
+def test_the_same_content_has_the_same_bytes(tmp_path: Path) -> None:
+    model, contents = wild_model(BANDED), set()
+    for number in range(6):
+        path = tmp_path / f"{number}.safetensors"
+        save_checkpoint(model, path, notes={"step": 3, "by": "x"})
+        contents.add(path.read_bytes())
+        assert same(load_checkpoint(path), model)
+    assert len(contents) == 1
+
+
 def test_a_changed_bit_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "bank.safetensors"
     save_checkpoint(wild_model(BANDED), path)
@@ -241,6 +251,9 @@ def test_shapes_that_differ_and_numbers_that_are_not_finite_are_named(
     bias = torch.full((32,), float("nan"))
     torch.save({"model_state_dict": {**state, "enc2.conv.bias": bias}}, files["kick"])
     assert "not finite" in line(lambda: load_original(files))
+    bias = torch.quantize_per_tensor(torch.ones(32), 0.1, 0, torch.qint8)
+    torch.save({"model_state_dict": {**state, "enc2.conv.bias": bias}}, files["kick"])
+    assert "kick.pth" in line(lambda: load_original(files))
 
 
 @pytest.mark.parametrize("n_bytes", [0, 10, 1000, 5_000_000])

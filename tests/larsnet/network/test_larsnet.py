@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -79,6 +82,19 @@ def test_a_batch_is_separated_as_each_alone(tiny: LarsNet) -> None:
     together = Separator(tiny).separate(mixtures)
     for mixture, stems in zip(mixtures, together, strict=True):
         torch.testing.assert_close(stems, Separator(tiny).separate(mixture), rtol=0, atol=1e-6)
+
+
+def test_inference_mode_and_a_fork_change_nothing(tiny: LarsNet) -> None:
+    """A forked process has none of the threads that its parent had."""
+    separator, mixture = Separator(tiny, n_threads=2), torch.from_numpy(bursts(30_000))
+    expected = separator.separate(mixture)
+    with torch.inference_mode():
+        assert torch.equal(Separator(tiny, n_threads=2).separate(mixture), expected)
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os._exit(0 if torch.equal(separator.separate(mixture), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_silence_gives_silence_and_silent_patches_cost_nothing(tiny: LarsNet) -> None:

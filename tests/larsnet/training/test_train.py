@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,14 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 from small_builds import KIT, command, shortest, write_collection
 from small_kits import drum_sounds, write_kit
 from waiting import wait_until
 
 from larsnet.network.checkpoint import load_checkpoint, read_info, save_checkpoint
 from larsnet.network.larsnet import LarsNet
+from larsnet.network.tensors import read_tensors, write_tensors
 from larsnet.network.weights import PACKAGED_WEIGHTS
 from larsnet.separation.system import make_larsnet_small
 from larsnet.training.config import CONFIGS, load_config
@@ -179,12 +179,10 @@ def test_a_run_goes_on_where_a_setting_has_come_to_be_since(
     out = tmp_path / "run"
     assert train(*arguments(config, gmd, out, "--steps", 6)) == 0
     path = out / "state.safetensors"
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    values = json.loads(header["config"])
-    del values["augment"]["reverb"], values["validation_kits"]
-    save_file(tensors, path, {**header, "config": json.dumps(values)})
+    header, tensors = read_tensors(path, hashed="run")
+    run = json.loads(header["run"])
+    del run["config"]["augment"]["reverb"], run["config"]["validation_kits"]
+    write_tensors(path, tensors, {**header, "run": json.dumps(run)}, hashed="run")
     assert train(*arguments(config, gmd, out, "--steps", 12)) == 0
     assert losses(out) == losses(whole)
 
@@ -241,7 +239,7 @@ def test_two_runs_at_once_in_a_folder_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "zeros"])
 def test_a_damaged_state_is_one_line(
     damage: str,
     config: Path,
@@ -251,12 +249,56 @@ def test_a_damaged_state_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     state = (whole / "state.safetensors").read_bytes()
-    kept = {"cut": state[: len(state) // 2], "empty": b"", "text": b"not a checkpoint" * 100}
+    half = state[: len(state) // 2]
+    kept = {
+        "cut": half,
+        "empty": b"",
+        "text": b"not a checkpoint" * 100,
+        "zeros": half + bytes(len(state) - len(half)),
+    }
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.safetensors").write_bytes(kept[damage])
     line = refusal(capsys, *arguments(config, gmd, tmp_path / "run"))
     assert "state.safetensors" in line
     assert "delete it" in line
+
+
+def test_torn_rows_of_a_table_are_made_again(
+    config: Path, gmd: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert train(*arguments(config, gmd, out, "--steps", 6)) == 0
+    for name in ("losses.csv", "validation.csv"):
+        with (out / name).open("ab") as file:
+            file.write(b"3,0.5\n4,x\xff,,,,,,\n" + b"\0" * 9 + b"\n5,0.1,0.1")
+    assert train(*arguments(config, gmd, out, "--steps", 12)) == 0
+    assert losses(out) == losses(whole)
+    assert Image.open(out / "curves.png").format == "PNG"
+
+
+@pytest.mark.parametrize("n_bytes", [20, 400, 10_000])
+def test_a_full_disk_is_one_line_and_leaves_a_run_that_goes_on(
+    n_bytes: int,
+    config: Path,
+    gmd: Path,
+    whole: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Files may not grow beyond a table's header, its first rows, or the curves."""
+    out = tmp_path / "run"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        status = train(*arguments(config, gmd, out))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error = capsys.readouterr().err
+    assert status == 2
+    assert "cannot be written" in error
+    assert "Traceback" not in error
+    assert train(*arguments(config, gmd, out)) == 0
+    assert losses(out) == losses(whole)
 
 
 def test_a_device_that_is_not_there_is_one_line(

@@ -38,7 +38,7 @@ TAIL_DB: Final = -60.0
 _SAME_LAYER_DB: Final = -90.0
 _PROBE_SAMPLES: Final = 8192
 _LONGEST_SAMPLES: Final = 30 * SAMPLE_RATE
-MAX_BANK_BYTES: Final = 2 << 30  # the largest of the catalogue has 1.3 GB
+MAX_BANK_BYTES: Final = 3 << 29  # the largest of the catalogue has 1.3 GB
 _POWER_OF_KIND: Final = {"soundfont": 2.0}  # SoundFont 2.04, 8.4.1: 40 dB per decade of velocity
 
 Strike = Callable[[Sound, int, int], NDArray[np.float32]]
@@ -62,10 +62,11 @@ def make_bank(kit: Kit, digest: str) -> None:
         for name, sound in wanted.items():
             try:
                 layers, gains = find_layers(strike, sound, _POWER_OF_KIND.get(kit.kind, 1.0))
-                mine = [
-                    ring(strike(sound, velocity, _LONGEST_SAMPLES), kit, sound)
-                    for velocity in layers.loudest
-                ]
+                mine: list[NDArray[np.float32]] = []
+                for velocity in layers.loudest:
+                    shot = ring(strike(sound, velocity, _LONGEST_SAMPLES), kit, sound)
+                    mine.append(shot.copy())  # without the rest of the recording
+                    _check_size(kit, [*chunks, *mine])
             except NoSoundError:
                 if name in needed or not kit.by_general_midi:
                     raise
@@ -76,7 +77,6 @@ def make_bank(kit: Kit, digest: str) -> None:
                 start = shots[-1].start + shots[-1].n_samples if shots else 0
                 shots.append(Shot(start, shot.shape[1], *tail_of(shot)))
                 chunks.append(shot)
-            _check_size(kit, chunks)
             sounds[name] = {"shot_of": [first + i for i in layers.of_velocity], "gain_of": gains}
     for name in lacking:
         sounds[name] = sounds[_name_of_piece(kit, name)]

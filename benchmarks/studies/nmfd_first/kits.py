@@ -49,12 +49,9 @@ def find_banks(names: tuple[str, ...], folders: tuple[Path, ...]) -> list[Bank]:
     by_id = {kit.id: kit for kit in catalogue()}
     banks = []
     for name in names:
-        if name in by_id:
-            banks.append(load_bank(by_id[name], gain=1.0))
-            continue
         paths = [folder / name / "kit.toml" for folder in folders]
-        path = next(path for path in paths if path.is_file())
-        banks.append(load_bank(own_kit(path), gain=1.0))
+        path = next((path for path in paths if path.is_file()), None)
+        banks.append(load_bank(own_kit(path) if path else by_id[name], gain=1.0))
     return banks
 
 
@@ -64,7 +61,7 @@ def training_names(folders: tuple[Path, ...]) -> tuple[str, ...]:
     names = [kit.id for kit in available(kits)]
     for folder in folders:
         names += sorted(path.parent.name for path in folder.glob("*/kit.toml"))
-    return tuple(name for name in names if name not in VALIDATION)
+    return tuple(dict.fromkeys(name for name in names if name not in VALIDATION))
 
 
 def single_drums(folder: Path) -> dict[int, list[TrainingKit]]:

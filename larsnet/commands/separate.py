@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         options.wiener, options.sum_to_mixture, options.device, n_threads, options.refine
     )
     separator = make_separator(load_weights(options.weights), chosen)
-    refuse_to_overwrite(tracks, options.out, separator.config.stems, options.format)
+    refuse_to_overwrite(tracks, options.out, separator.stems, options.format)
     n_failed = 0
     for track in tracks:
         try:

@@ -105,3 +105,30 @@ def _expansion(n_bins: int, n_bands: int) -> NDArray[np.float64]:
     expansion[rows, upper - 1] = 1 - share
     expansion[rows, upper] += share
     return expansion
+
+
+def whole_bin_edges(n_bands: int, n_bins: int) -> NDArray[np.int64]:
+    """First bin of each band, and the end, for bands that share no bin: (n_bands + 1,).
+
+    Bands are single bins at the bottom, where kick and toms are told apart, and then widen in
+    proportion to frequency. The corner between the two is found by bisection.
+    """
+
+    def edges(corner: float) -> list[float]:
+        found = [0.0]
+        while found[-1] < n_bins:
+            found.append(found[-1] + max(1.0, found[-1] / corner))
+        return found
+
+    low, high = 1.0, 200.0
+    for _ in range(60):
+        corner = (low + high) / 2
+        if len(edges(corner)) - 1 > n_bands:
+            high = corner
+        else:
+            low = corner
+    rounded = np.unique(np.minimum(np.rint(edges(low)), n_bins).astype(np.int64))
+    while len(rounded) - 1 < n_bands:  # rounding may have lost some: split the widest
+        widest = int(np.argmax(np.diff(rounded)))
+        rounded = np.insert(rounded, widest + 1, (rounded[widest] + rounded[widest + 1]) // 2)
+    return rounded

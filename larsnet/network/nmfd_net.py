@@ -38,6 +38,7 @@ from baselines.factorization import FactorizationConfig
 from baselines.masks import soft_masks
 from baselines.settings import SETTINGS
 from baselines.spectral import StftConfig, mono_magnitude, stft
+from larsnet.network.bands import whole_bin_edges
 from larsnet.network.protocol import MaskNetwork
 from larsnet.records import check_types
 from stemgmd_build.taxonomy import PIECES, STEM_OF_PIECE, STEMS
@@ -135,6 +136,8 @@ class NmfdNet(MaskNetwork):
     name = "nmfd-net"
     settings = NmfdNetConfig
     block = BlockConfig()
+    mask_channels = 1
+    fit_bands = 256
     config: NmfdNetConfig
     band_of_bin: Tensor
     templates: Tensor
@@ -142,7 +145,7 @@ class NmfdNet(MaskNetwork):
     def __init__(self, config: NmfdNetConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or NmfdNetConfig()
-        self._edges = band_edges(config.n_bands, config.stft.n_bins)
+        self._edges = whole_bin_edges(config.n_bands, config.stft.n_bins)
         band_of_bin = np.repeat(np.arange(config.n_bands), np.diff(self._edges))
         self.register_buffer("band_of_bin", torch.from_numpy(band_of_bin), persistent=False)
         self.register_buffer("templates", _packaged_templates(self._edges))
@@ -340,33 +343,6 @@ class _Block(nn.Module):
         inner = functional.gelu(self.forward_in(self.norms[2](x)))
         out: Tensor = x + self.dropout(self.forward_out(inner))
         return out
-
-
-def band_edges(n_bands: int, n_bins: int) -> NDArray[np.int64]:
-    """First bin of each band, and the end: (n_bands + 1,).
-
-    Bands are single bins at the bottom, where kick and toms are told apart, and then widen in
-    proportion to frequency. The corner between the two is found by bisection.
-    """
-
-    def edges(corner: float) -> list[float]:
-        found = [0.0]
-        while found[-1] < n_bins:
-            found.append(found[-1] + max(1.0, found[-1] / corner))
-        return found
-
-    low, high = 1.0, 200.0
-    for _ in range(60):
-        corner = (low + high) / 2
-        if len(edges(corner)) - 1 > n_bands:
-            high = corner
-        else:
-            low = corner
-    rounded = np.unique(np.minimum(np.rint(edges(low)), n_bins).astype(np.int64))
-    while len(rounded) - 1 < n_bands:  # rounding may have lost some: split the widest
-        widest = int(np.argmax(np.diff(rounded)))
-        rounded = np.insert(rounded, widest + 1, (rounded[widest] + rounded[widest + 1]) // 2)
-    return rounded
 
 
 def _packaged_templates(edges: NDArray[np.int64]) -> Tensor:

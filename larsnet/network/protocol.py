@@ -79,15 +79,17 @@ class MaskNetwork(nn.Module):
     """A network that gives the masks of stems.
 
     ``name`` is its name in the registry, ``settings`` the class of its settings, ``config`` its own
-    settings. Where there is a buffer ``band_of_bin`` (bins,), refinement fits NMFD to bands, which
-    takes a tenth of the time that bins take. Where ``block`` is set, a recording is cut into blocks
-    of that length, which overlap, and `prepare` is called for each: a factorization of a whole
-    block has its place there.
+    settings. Where ``block`` is set, a recording is cut into blocks of that length, which overlap,
+    and `prepare` is called for each: a factorization of a whole block has its place there.
+    ``mask_channels``: 1 where both channels get one mask. ``fit_bands``: how many bands NMFD is
+    fitted to when the stems are refined, which is faster than bins; None for bins.
     """
 
     name: ClassVar[str]
     settings: ClassVar[type[Any]]
     block: ClassVar[BlockConfig | None] = None
+    mask_channels: ClassVar[int] = 2
+    fit_bands: ClassVar[int | None] = None
     config: NetworkConfig
 
     @property

@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +35,7 @@ from baselines.masks import apply_masks, soft_masks
 from baselines.settings import SETTINGS
 from baselines.spectral import mono_magnitude, stft
 from baselines.templates import Templates
+from larsnet.network.bands import whole_bin_edges
 from larsnet.network.devices import raise_if_out_of_memory, usable_threads
 from larsnet.network.protocol import MaskNetwork
 from larsnet.separation.inference import Separator
@@ -74,18 +77,13 @@ class RefinedSeparator(Separator):
         if names not in (STEMS, PIECES):
             raise UserError(f"only {', '.join(STEMS)} or the nine pieces can be refined")
         super().__init__(model, **options)
-        learnt = learn.load(RECIPE).templates
-        rows = tuple(
-            names.index(piece if names == PIECES else STEM_OF_PIECE[piece])
-            for piece in learnt.piece_of_component
-        )
-        bands = getattr(model, "band_of_bin", None)
-        self._bands = None if bands is None else bands.to(self.device)
-        values = _pooled(learnt.values.to(self.device), self._bands)
-        self._templates = replace(learnt, values=values, stem_of_component=rows)
+        self._templates, self._bands = _starting_templates(model, self.device)
 
     def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """As :meth:`Separator.stream`, with a block of 48 s in memory."""
+        if self._runner.model.block is not None:  # masks of whole blocks come by: see `_finished`
+            yield from super().stream(chunks)
+            return
         passed: list[Tensor] = []
 
         def both() -> Iterator[Tensor]:
@@ -114,21 +112,40 @@ class RefinedSeparator(Separator):
                 yield part.clone()  # of its own, so that the run is not held while the next is made
             del run, part
 
-    def _refine(self, signals: Tensor) -> Tensor:
-        """(batch, 1 + stems, 2, samples) to (batch, stems, 2, samples)."""
+    def _finished(self, masks: Tensor, spectrum: Tensor) -> Tensor:
+        """Of a network that works by blocks: the fit of a block begins with its masks."""
+        if self._runner.model.block is None:
+            return super()._finished(masks, spectrum)
         rows = []
+        with self._on_own_threads():
+            for one, cells in zip(masks, spectrum, strict=True):
+                magnitude = mono_magnitude(cells)
+                parts = (_pooled(mask[0] * magnitude, self._bands) for mask in one)
+                fitted = fit(_pooled(magnitude, self._bands), parts, self._templates)
+                rows.append(self._merged(fitted[None, :, None])[0])
+        found = torch.stack(rows)
+        return found if self._bands is None else found[..., self._bands, :]
+
+    @contextmanager
+    def _on_own_threads(self) -> Iterator[None]:
         n_before = torch.get_num_threads()
         torch.set_num_threads(usable_threads(self._n_threads))
         try:
-            with torch.inference_mode():
+            yield
+        finally:
+            torch.set_num_threads(n_before)
+
+    def _refine(self, signals: Tensor) -> Tensor:
+        """(batch, 1 + stems, 2, samples) to (batch, stems, 2, samples)."""
+        rows = []
+        try:
+            with torch.inference_mode(), self._on_own_threads():
                 for row in signals.to(self.device):
                     stems = refine(row[0], row[1:], self._templates, self._bands)
                     rows.append(stems.to(signals.device))
         except (RuntimeError, MemoryError) as error:
             raise_if_out_of_memory(error, self.device, "48 s of audio")
             raise
-        finally:
-            torch.set_num_threads(n_before)
         return rows[0][None] if len(rows) == 1 else torch.stack(rows)
 
 
@@ -150,7 +167,30 @@ def refine(
         return torch.zeros_like(estimate)
     analysis = templates.config.stft
     target = _pooled(mono_magnitude(stft(mixture, analysis)), band_of_bin)
-    fitted, activations = _fit_stems(estimate, templates, target.shape[-1], band_of_bin)
+    # one at a time: spectra are large
+    parts = (_pooled(mono_magnitude(stft(stem, analysis)), band_of_bin) for stem in estimate)
+    masks = fit(target, parts, templates)
+    if band_of_bin is not None:
+        masks = masks[:, band_of_bin]
+    channels = [  # one at a time, from a spectrum of its own: kept or whole, it takes memory
+        apply_masks(stft(channel, analysis), masks.unsqueeze(1), analysis, channel.shape[-1])
+        for channel in mixture.unsqueeze(1)
+    ]
+    return torch.cat(channels, dim=1)
+
+
+def fit(target: Tensor, parts: Iterable[Tensor], templates: Templates) -> Tensor:
+    """Masks from NMFD that is fitted to a mixture, beginning with an estimate of its stems.
+
+    Args:
+        target: magnitudes of the mixture, (bins or bands, frames).
+        parts: of each stem in turn, as the estimate has it, (bins or bands, frames).
+        templates: to begin with.
+
+    Returns:
+        (stems, bins or bands, frames) that sum to one wherever any stem has energy.
+    """
+    fitted, activations, n_stems = _fit_stems(parts, templates, target.shape[-1])
     sums = fitted.sum(dim=(1, 2))
     level = target.sum() / math.prod(activations.shape)
     found = nmfd.factorize(
@@ -159,16 +199,27 @@ def refine(
         MIXTURE_STEPS,
         activations=(activations * sums[:, None]).clamp_min(SILENCE * level),
     )
-    masks = soft_masks(
-        nmfd.stem_magnitudes(found, templates.stem_of_component, len(estimate))[0], MASK_EXPONENT
+    magnitudes = nmfd.stem_magnitudes(found, templates.stem_of_component, n_stems)
+    return soft_masks(magnitudes[0], MASK_EXPONENT)
+
+
+def _starting_templates(
+    model: MaskNetwork, device: torch.device
+) -> tuple[Templates, Tensor | None]:
+    """Templates for the network's stems, in the bands that it is fitted in, and those bands."""
+    names = tuple(model.config.stems)
+    learnt = learn.load(RECIPE).templates
+    rows = tuple(
+        names.index(piece if names == PIECES else STEM_OF_PIECE[piece])
+        for piece in learnt.piece_of_component
     )
-    if band_of_bin is not None:
-        masks = masks[:, band_of_bin]
-    channels = [  # one at a time, from a spectrum of its own: kept or whole, it takes memory
-        apply_masks(stft(channel, analysis), masks.unsqueeze(1), analysis, channel.shape[-1])
-        for channel in mixture.unsqueeze(1)
-    ]
-    return torch.cat(channels, dim=1)
+    bands = None
+    if model.fit_bands is not None:
+        edges = whole_bin_edges(model.fit_bands, learnt.config.stft.n_bins)
+        of_bin = np.repeat(np.arange(model.fit_bands), np.diff(edges))
+        bands = torch.from_numpy(of_bin).to(device)
+    values = _pooled(learnt.values.to(device), bands)
+    return replace(learnt, values=values, stem_of_component=rows), bands
 
 
 def _pooled(values: Tensor, band_of_bin: Tensor | None) -> Tensor:
@@ -180,16 +231,18 @@ def _pooled(values: Tensor, band_of_bin: Tensor | None) -> Tensor:
 
 
 def _fit_stems(
-    estimate: Tensor, templates: Templates, n_frames: int, band_of_bin: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Step 1: templates like the given ones, and their activations (components, n_frames)."""
-    owners = torch.tensor(templates.stem_of_component, device=estimate.device)
+    parts: Iterable[Tensor], templates: Templates, n_frames: int
+) -> tuple[Tensor, Tensor, int]:
+    """Step 1: templates like the given ones, their activations (components, n_frames), and how
+    many stems there are."""
+    owners = torch.tensor(templates.stem_of_component, device=templates.values.device)
     fitted = templates.values.clone()
-    activations = estimate.new_zeros(len(owners), n_frames)
-    for stem, waveform in enumerate(estimate):  # one at a time: spectra are large
+    activations = fitted.new_zeros(len(owners), n_frames)
+    n_stems = 0
+    for stem, part in enumerate(parts):
         own = (owners == stem).nonzero()[:, 0]
-        part = _pooled(mono_magnitude(stft(waveform, templates.config.stft)), band_of_bin)
         if len(own) and bool(part.any()):
             found = nmfd.factorize(part[None], templates.values[own], STEM_STEPS)
             fitted[own], activations[own] = found.templates[0], found.activations[0]
-    return fitted, activations
+        n_stems += 1
+    return fitted, activations, n_stems

@@ -128,7 +128,7 @@ def separate_file(
             runs = separate_blocks(separator, source.blocks(), source.sample_rate)
             with scratch_folder(out) as partial:
                 written = _write(
-                    partial, runs, separator.config.stems, file_format, source, folder, progress
+                    partial, runs, separator.stems, file_format, source, folder, progress
                 )
                 if written.n_samples == 0:
                     raise UserError("it holds no samples")

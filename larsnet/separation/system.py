@@ -50,7 +50,7 @@ class LarsnetSystem:
         done = 0
         for run in separate_blocks(self.separator, [mixture], SAMPLE_RATE):
             part = slice(done, done + run.shape[-1])
-            for name, samples in zip(self.separator.config.stems, run, strict=True):
+            for name, samples in zip(self.separator.stems, run, strict=True):
                 stems[STEMS.index(STEM_OF_PIECE.get(name, name)), :, part] += samples
             done += run.shape[-1]
         return stems

@@ -42,14 +42,19 @@ _GRID: Final = 2.0**23
 
 @dataclass(frozen=True)
 class SeparationOptions:
-    """How to separate. ``wiener`` is the exponent alpha, None for the nets' own masks; with
-    ``refine`` the stems are refined by NMFD (:mod:`larsnet.separation.refinement`)."""
+    """How to separate.
+
+    ``wiener`` is the exponent alpha, None for the network's own masks. With ``refine`` the stems
+    are refined by NMFD (:mod:`larsnet.separation.refinement`). ``stems``: "five", "six" or "nine"
+    (:func:`larsnet.separation.inference.stem_groups`).
+    """
 
     wiener: float | None = None
     sum_to_mixture: bool = False
     device: str = "cpu"
     n_threads: int | None = None
     refine: bool = False
+    stems: str | None = None
 
 
 def make_separator(model: MaskNetwork, options: SeparationOptions) -> Separator:
@@ -61,6 +66,7 @@ def make_separator(model: MaskNetwork, options: SeparationOptions) -> Separator:
         sum_to_mixture=options.sum_to_mixture,
         device=options.device,
         n_threads=options.n_threads,
+        stems=options.stems,
     )
 
 
@@ -113,9 +119,9 @@ def separate(
     written = max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
     separator = _kept_separator(path, written, options)
     runs = separate_blocks(separator, [samples], sample_rate)
-    nothing = np.zeros((len(separator.config.stems), len(samples), 0), np.float32)
+    nothing = np.zeros((len(separator.stems), len(samples), 0), np.float32)
     stems = np.concatenate([nothing, *runs], axis=-1)
-    return dict(zip(separator.config.stems, stems, strict=True))
+    return dict(zip(separator.stems, stems, strict=True))
 
 
 @lru_cache(maxsize=1)
@@ -156,7 +162,7 @@ def separate_blocks(
         for block in at_44100
     )
     stems_flat = resampled(flat(separator.stream(chunks)), SAMPLE_RATE, sample_rate)
-    n_stems, n_sent = len(separator.config.stems), 0
+    n_stems, n_sent = len(separator.stems), 0
     for block in stems_flat:
         n_channels = heard.n_channels
         room = heard.n_samples - n_sent  # resampling twice may give a sample more, or one less

@@ -169,7 +169,8 @@ class _Masks:
         tail: Tensor | None,
         is_last: bool,
     ) -> None:
-        n_batch, n_channels, n_bins, n_frames = spectrum.shape
+        n_batch, _, n_bins, n_frames = spectrum.shape
+        n_channels = runner.model.mask_channels
         self._step, self._overlap = runner.step, runner.overlap
         self._tail, self._is_last = tail, is_last
         self._n_windows = (n_frames - self._overlap) // self._step

@@ -21,7 +21,7 @@ from baselines.factorization import FactorizationConfig
 from baselines.masks import soft_masks
 from baselines.spectral import StftConfig, mono_magnitude, stft
 from baselines.templates import Templates
-from larsnet.network.nmfd_net import band_edges
+from larsnet.network.bands import whole_bin_edges
 from stemgmd_build.taxonomy import PIECES, STEM_OF_PIECE, STEMS
 
 STFT: Final = StftConfig(n_fft=2048, hop_samples=512)
@@ -32,7 +32,7 @@ class Bands:
     """Sums over the bins of each band."""
 
     def __init__(self, n_bands: int) -> None:
-        self.edges = band_edges(n_bands, STFT.n_bins)
+        self.edges = whole_bin_edges(n_bands, STFT.n_bins)
         self.n_bands = len(self.edges) - 1
         self.band_of_bin = torch.from_numpy(np.repeat(np.arange(self.n_bands), np.diff(self.edges)))
         pool = torch.zeros(self.n_bands, STFT.n_bins)

@@ -11,10 +11,12 @@ from synthetic_drums import groove
 from torch import Tensor
 
 from baselines.spectral import stft
+from larsnet.network.bands import whole_bin_edges
 from larsnet.network.checkpoint import load_checkpoint, save_checkpoint
-from larsnet.network.nmfd_net import NmfdNet, NmfdNetConfig, band_edges
-from larsnet.separation.inference import Separator
+from larsnet.network.nmfd_net import NmfdNet, NmfdNetConfig
+from larsnet.separation.inference import Separator, stem_groups
 from larsnet.separation.refinement import RefinedSeparator
+from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE, STEM_OF_PIECE, STEMS
 
 PIECE_OF_STEM = (0, 1, 2, 5, 7)
@@ -59,9 +61,20 @@ def test_stems_scale_with_the_recording(network: NmfdNet, gain_db: float) -> Non
 
 def test_masks_sum_to_one_and_stems_to_the_mixture(network: NmfdNet) -> None:
     heard = mixture(9.0)
-    stems = Separator(network).separate(heard)
-    assert stems.shape == (9, *heard.shape)
-    assert float((stems.sum(dim=0) - heard).abs().max()) < 1e-5
+    for kind in (Separator, RefinedSeparator):
+        nine = kind(network, stems="nine").separate(heard)
+        assert nine.shape == (9, *heard.shape)
+        assert float((nine.sum(dim=0) - heard).abs().max()) < 1e-5
+        five, six = kind(network).separate(heard), kind(network, stems="six").separate(heard)
+        torch.testing.assert_close(five[2], nine[2:5].sum(dim=0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(six[4:], nine[[8, 7]], atol=1e-5, rtol=0)
+
+
+def test_only_pieces_can_be_added_up(network: NmfdNet) -> None:
+    assert stem_groups(STEMS, "five") == (STEMS, None)
+    for given, wanted in ((STEMS, "nine"), (("drums",), "five"), (PIECES, "seven")):
+        with pytest.raises(UserError):
+            stem_groups(given, wanted)
 
 
 def test_the_loss_is_the_error_of_the_masks(network: NmfdNet) -> None:
@@ -113,7 +126,7 @@ def test_a_checkpoint_has_all_that_it_needs(network: NmfdNet, tmp_path: Path) ->
 
 def test_bands_hold_every_bin_once() -> None:
     for n_bands in (16, 96, 128, 256):
-        edges = band_edges(n_bands, 1025)
+        edges = whole_bin_edges(n_bands, 1025)
         assert len(edges) == n_bands + 1
         assert edges[0] == 0
         assert edges[-1] == 1025

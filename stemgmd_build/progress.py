@@ -16,8 +16,10 @@ _LINE: Final = "{desc}: {n_fmt} of {total_fmt} {unit} [{elapsed}<{remaining}{pos
 _LINE_WITHOUT_TOTAL: Final = "{desc}: {n_fmt} {unit} [{elapsed}]"
 
 
-class _Lines(tqdm):  # type: ignore[type-arg]
+class _Lines(tqdm):  # type: ignore[misc]
     """tqdm's counting and estimates, written as whole lines."""
+
+    disable: bool
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._lasts = options.pop("leave", True)
@@ -42,7 +44,7 @@ class _Lines(tqdm):  # type: ignore[type-arg]
         if self.disable:
             return
         self.disable = True
-        self._decr_instances(self)  # type: ignore[attr-defined]
+        self._decr_instances(self)
         took = time.time() - self.start_t
         if self.n and self._shown != self.n and (self._lasts or took >= _LINE_SEC / 10):
             self._say()

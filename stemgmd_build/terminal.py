@@ -51,7 +51,7 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
         elif mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="bytes-or-escapes")
-    sys.stderr = _Unfailing(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = _Unfailing(sys.stderr)
 
 
 def _bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -274,6 +275,7 @@ def _run(
     outcomes = (
         run_on_cluster(plan.todo, to_cluster) if to_cluster else run_here(plan.todo, n_workers)
     )
+    _refuse_links(plan.root)
     shutil.rmtree(plan.root / PARTIAL, ignore_errors=True)
     manifest.write_recorded(plan.root / manifest.SETTINGS, _json(plan.settings))
     done = dict(plan.done)
@@ -304,6 +306,17 @@ def _run(
                 failures.append(_failure(outcome))
     _finish(plan, collection, done)
     return sorted(failures)
+
+
+def _refuse_links(root: Path) -> None:
+    """Raise UserError where a folder of the dataset, or its journal, is a link: tracks would be
+    written outside of it. Linked files are replaced, not written through."""
+    for name, folders, _ in os.walk(root):
+        for path in (Path(name, folder) for folder in folders):
+            if path.is_symlink():
+                raise UserError(f"{path} is a link: a dataset is written into folders of its own")
+    if (root / manifest.JOURNAL).is_symlink():
+        raise UserError(f"{root / manifest.JOURNAL} is a link; delete it")
 
 
 def _disk_full(plan: Plan) -> DiskFullError:

@@ -12,8 +12,9 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
@@ -46,7 +47,7 @@ _LONG_NAME_BYTES: Final = 200
 """File systems take 255, and a part's name is longer than the file's."""
 
 
-def open_file(path: Path, kind: str) -> BinaryIO:
+def open_file(path: Path, kind: str) -> FileIO:
     """Open a file to read it, unbuffered.
 
     A pipe would be waited for without end and a device has no end, so neither is opened.

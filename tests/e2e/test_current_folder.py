@@ -24,7 +24,6 @@ COMMANDS = {
     "bench": "bench run --data . --split all --kits timgm6mb-pretty-midi --systems zero,mixture "
     "--no-speed --workers 2 --audio 0 --out results",
     "torchrun": "train smoke --processes 2 --steps 1 --out run",
-    "separate": "separate audio -o stems",
 }
 """Each way in which a command starts a Python. The folder is a dataset, for those that read one."""
 

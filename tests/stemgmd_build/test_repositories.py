@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from stemgmd_build.kits.kit import Kit, Sound, source_hash
 from stemgmd_build.kits.recorded import recorded_kits
 from stemgmd_build.kits.repositories import RepositoryFile, fetch_files, is_there
 from stemgmd_build.rendering.bank import load_bank
+from stemgmd_build.samplers.samples import SampleFolder
 from stemgmd_build.samplers.takes import Part, Take
 from stemgmd_build.taxonomy import PIECES
 
@@ -102,6 +105,25 @@ def test_a_recorded_kit_is_what_its_takes_say(checkout: Path, tmp_path: Path) ->
         require(kit)
     damaged.unlink()
     assert locate(kit) is None
+
+
+@pytest.mark.parametrize("kit", recorded_kits(), ids=lambda kit: kit.id)
+def test_a_recorded_kit_sounds_as_it_was_prepared(kit: Kit) -> None:
+    """Against the files that its takes were measured from, where they are and it is at hand."""
+    prepared = Path(os.environ.get("STEMGMD_PREPARED_KITS", "/nowhere")) / kit.id
+    root = locate(kit)
+    if root is None or not prepared.is_dir():
+        pytest.skip("needs the kit, and STEMGMD_PREPARED_KITS with its prepared files")
+    named = tomllib.loads((prepared / "kit.toml").read_text())["sounds"]
+    for name, sound in kit.sounds.items():
+        files = named[name]["files"] if isinstance(named[name], dict) else named[name]
+        files = [files] if isinstance(files, str) else files
+        assert len(files) == len(sound.takes)
+        for file, take in zip(files, sound.takes, strict=True):
+            expected = soundfile.read(prepared / file, always_2d=True)[0].T
+            made = SampleFolder(root).strike([take], 127)
+            rest = np.sum((made - expected) ** 2) / np.sum(expected**2)
+            assert 10 * np.log10(rest) < -30, file
 
 
 def test_recorded_kits_lead_and_say_what_they_are() -> None:

@@ -22,7 +22,8 @@ from stemgmd_build.taxonomy import STEMS
 
 Audio = NDArray[np.float32]
 Onsets = Mapping[str, tuple[float, ...]]
-"""Stem (or piece) -> seconds, ascending. No key: not annotated. An empty tuple: never played."""
+"""Stem (or piece) -> seconds, ascending. No key: not annotated. An empty tuple: never played.
+"other" holds what is struck and belongs to no stem."""
 
 KITS: Final = "kits"
 """The board of performances on drum kits, whether rendered or read from a dataset folder."""
@@ -31,8 +32,23 @@ SOURCES: Final[dict[str, str]] = {
     "rendered": "benchmarks.sources.rendered",
     "built": "benchmarks.sources.built",
     "folder": "benchmarks.sources.folder",
+    "idmt": "benchmarks.sources.idmt",
+    "mdb": "benchmarks.sources.mdb",
+    "enst": "benchmarks.sources.enst",
+    "stemgmd": "benchmarks.sources.stemgmd",
 }
 """Name on the command line -> module."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip file to download. ``md5``: its publisher's checksum. ``megabytes``: about how many."""
+
+    url: str
+    md5: str
+    megabytes: int
+    max_members: int
+    max_unpacked_megabytes: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,9 @@ class SourceInfo:
     """What a table says of a source.
 
     ``board``: sources of one board have the same tracks; their records stand in one table.
-    ``get``: one line that says how to get the data.
+    ``get``: one line that says how to get the data. ``archive``: what `stemgmd bench fetch`
+    downloads, where the licence lets everybody do that. ``may_share``: whether excerpts may be
+    published with results; where not, none are kept unless they are asked for.
     """
 
     board: str
@@ -48,6 +66,8 @@ class SourceInfo:
     licence: str
     citation: str
     get: str
+    archive: Archive | None = None
+    may_share: bool = True
 
 
 @dataclass(frozen=True)

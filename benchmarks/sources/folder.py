@@ -12,29 +12,16 @@ annotation covers all five stems: what it does not name is never played.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-import numpy as np
-
 from benchmarks.sources import LoadedTrack, Onsets, Selection, SourceInfo, Track
 from benchmarks.sources.labels import STEM_OF_LABEL, plain
-from benchmarks.sources.reading import (
-    MIDI,
-    TEXT,
-    check_times,
-    duration_sec,
-    fitted,
-    read_audio,
-    read_onsets,
-)
-from stemgmd_build.download import sha256_of_file
+from benchmarks.sources.reading import MIDI, TEXT, read_onsets
+from benchmarks.sources.recording import Recording, load_recording, track_of
 from stemgmd_build.errors import UserError
 from stemgmd_build.recordings import SUFFIXES
-from stemgmd_build.taxonomy import STEMS
 
 INFO: Final = SourceInfo(
     board="folder",
@@ -46,15 +33,6 @@ INFO: Final = SourceInfo(
 MIXTURES: Final = ("mixture", "mix", "drums")
 _ANNOTATIONS: Final = frozenset({*MIDI, *TEXT} - {".txt"})
 _ONSETS: Final = "onsets"  # also as .txt, which elsewhere is a readme
-
-
-@dataclass(frozen=True)
-class Files:
-    """Where a recording lies. ``stems``: pairs of stem and file; a stem may have several."""
-
-    mixture: Path
-    stems: tuple[tuple[str, Path], ...]
-    annotation: Path | None
 
 
 def tracks(selection: Selection) -> list[Track]:
@@ -79,61 +57,27 @@ def tracks(selection: Selection) -> list[Track]:
 
 def onsets(track: Track) -> Onsets:
     """As :class:`benchmarks.sources.Source`; empty where there is no annotation."""
-    place = cast(Files, track.place)
-    return read_onsets(place.annotation)[0] if place.annotation else {}
+    return _annotated(cast(Recording, track.place))[0]
 
 
 def load(track: Track) -> LoadedTrack:
     """Read a recording. Raises UserError where a file is damaged or a stem has another length."""
-    place = cast(Files, track.place)
-    mixture = read_audio(place.mixture)
-    references = np.zeros((len(STEMS), *mixture.shape), np.float32)
-    for stem, path in place.stems:
-        shape = (mixture.shape[0], mixture.shape[1])
-        references[STEMS.index(stem)] += fitted(read_audio(path), shape, path)
-    by_stem, by_piece = read_onsets(place.annotation) if place.annotation else ({}, None)
-    check_times(by_stem, mixture.shape[1], place.annotation or place.mixture)
-    held = frozenset(stem for stem, _ in place.stems)
-    return LoadedTrack(mixture, references, by_stem, held, by_piece)
+    place = cast(Recording, track.place)
+    return load_recording(place, *_annotated(place))
 
 
-def _track(name: str, files: Files) -> Track:
-    paths = [files.mixture, *(path for _, path in files.stems)]
-    paths += [files.annotation] if files.annotation else []
-    gives = {"mixture"}
-    if files.annotation:
-        by_stem, by_piece = read_onsets(files.annotation)
-        gives |= {"score"} if by_piece is not None else set()
-    else:
-        by_stem = {}
-    if {stem for stem, _ in files.stems} | {s for s in STEMS if by_stem.get(s) == ()} == {*STEMS}:
-        gives |= {"references"}
-    return Track(
-        source="folder",
-        board=INFO.board,
-        id=name,
-        name=name,
-        clip=name,
-        data=hash_of(paths),
-        duration_sec=duration_sec(files.mixture),
-        place=files,
-        gives=frozenset(gives),
-    )
+def _annotated(place: Recording) -> tuple[Onsets, Onsets | None]:
+    return read_onsets(place.annotation[0]) if place.annotation else ({}, None)
 
 
-def hash_of(paths: Iterable[Path]) -> str:
-    """A hash of the contents of files. Raises UserError where one cannot be read."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            digest.update(f"{path.name} {sha256_of_file(path)}\n".encode())
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    return digest.hexdigest()[:32]
+def _track(name: str, place: Recording) -> Track:
+    by_stem, by_piece = _annotated(place)
+    gives = frozenset() if by_piece is None else frozenset({"score"})
+    return track_of("folder", INFO.board, name, place, by_stem, gives=gives)
 
 
-def _in_folders(root: Path) -> dict[str, Files]:
-    found: dict[str, Files] = {}
+def _in_folders(root: Path) -> dict[str, Recording]:
+    found: dict[str, Recording] = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         files = [path for path in sorted(folder.iterdir()) if path.is_file()]
         named = {plain(path.stem): path for path in reversed(files) if _is_audio(path)}
@@ -143,7 +87,7 @@ def _in_folders(root: Path) -> dict[str, Files]:
     return found
 
 
-def _flat(root: Path) -> dict[str, Files]:
+def _flat(root: Path) -> dict[str, Recording]:
     files = [path for path in sorted(root.iterdir()) if path.is_file()]
     audio = {path.stem: path for path in reversed(files) if _is_audio(path)}
     parts: dict[str, dict[str, Path]] = {}
@@ -153,7 +97,7 @@ def _flat(root: Path) -> dict[str, Files]:
             parts.setdefault(base, {})[plain(last)] = path
         else:
             parts.setdefault(name, {})["mixture"] = path
-    found: dict[str, Files] = {}
+    found: dict[str, Recording] = {}
     for name, named in parts.items():
         mixture = next((named[part] for part in MIXTURES if part in named), None)
         if mixture is not None:
@@ -163,10 +107,11 @@ def _flat(root: Path) -> dict[str, Files]:
 
 def _recording(
     name: str, mixture: Path, named: Mapping[str, Path], annotation: Path | None
-) -> dict[str, Files]:
+) -> dict[str, Recording]:
     """The recording by its name; nothing where there is nothing to score it against."""
     stems = tuple((STEM_OF_LABEL[n], path) for n, path in named.items() if n in STEM_OF_LABEL)
-    return {name: Files(mixture, stems, annotation)} if stems or annotation else {}
+    annotations = (annotation,) if annotation else ()
+    return {name: Recording(mixture, stems, annotations)} if stems or annotation else {}
 
 
 def _annotation(files: Iterable[Path], name: str) -> Path | None:

@@ -14,14 +14,18 @@ from stemgmd_build.taxonomy import PIECES, STEM_OF_PIECE, STEMS
 
 _NAMES: Final = {
     "kick": "kick kicks kd bd bassdrum kickdrum",
-    "snare": "snare snares sd snaredrum sdb sdd sdf sdg sdnsd cs sidestick rimshot sticks",
-    "toms": "toms tom tt hit mit lft lt ht mt hft lmt ft floortom hightom midtom lowtom",
+    "snare": "snare snares sd snaredrum sdb sdd sdf sdg sdns sst cs rs sidestick crossstick "
+    "rimshot",
+    "toms": "toms tom tt hit mit mht lft lt ht mt hft lmt ft ltr mtr floortom hightom midtom "
+    "lowtom",
     "hihat": "hihat hihats hh chh ohh phh closedhihat openhihat pedalhihat",
     "cymbals": "cymbals cymbal cy crash crashes cr ride rides rd rdc rdb crc chc spc splash china "
     "ridebell bell rc1 rc2 rc3 rc4 c1 c2 c3 c4 ch1 ch5 spl1 spl2 cr1 cr2 cr5",
 }
-OTHER: Final = frozenset({"ot", "other", "others", "tmb", "tambourine", "misc", "shaker", "cb"})
-"""What drummers play that is no drum of the five stems; annotations may hold it."""
+_OTHERS: Final = "ot other others misc tmb tambourine shaker cb cowbell sticks sweep clap claps"
+OTHER: Final = frozenset(_OTHERS.split())
+"""What drummers play that is no drum of the five stems; annotations may hold it. Sticks are struck
+together to count in, a sweep is a brush on the snare, which has no onset."""
 
 
 def plain(label: str) -> str:

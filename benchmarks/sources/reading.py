@@ -92,7 +92,11 @@ def read_onsets(path: Path) -> tuple[Onsets, Onsets | None]:
 
 
 def by_stem(hits: Iterable[tuple[float, str, int]], path: Path) -> Onsets:
-    """Stem -> onsets of (seconds, label, line of the file)."""
+    """Stem -> onsets of (seconds, label, line of the file).
+
+    What belongs to no stem (cowbell, tambourine) stands under "other", so that hits beside it do
+    not count as isolated.
+    """
     found: dict[str, list[float]] = {stem: [] for stem in STEMS}
     for seconds, label, line in hits:
         name = plain(label)
@@ -101,7 +105,9 @@ def by_stem(hits: Iterable[tuple[float, str, int]], path: Path) -> Onsets:
             stem = STEM_OF_NOTE.get(int(name))
         if stem is not None:
             found[stem].append(seconds)
-        elif name not in OTHER:
+        elif name in OTHER:
+            found.setdefault("other", []).append(seconds)
+        else:
             raise UserError(
                 f"{path}, line {line}: no drum is called {label[:40]!r}; known are "
                 f"{', '.join(STEMS)}, their usual abbreviations (KD, SD, TT, HH, CY) and 'other'"

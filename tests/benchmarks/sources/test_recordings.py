@@ -1,0 +1,240 @@
+"""Published sets of recordings, made small in just their layouts, with what is odd about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks.sources import Selection, Track, enst, idmt, load, mdb, onsets, source, stemgmd
+from stemgmd_build.errors import UserError
+from stemgmd_build.performances.collection import Collection
+from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE, STEMS
+
+HITS = {"kick": (0.2, 1.0), "snare": (0.6,), "hihat": (0.2, 0.4, 0.8)}
+
+
+def put(path: Path, seconds: float = 1.5, channels: int = 1, rate: int = SAMPLE_RATE) -> Path:
+    """Noise; of the same seed for a path's name, so that files differ."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(list(path.name.encode()))
+    audio = 0.1 * rng.standard_normal((round(seconds * rate), channels))
+    soundfile.write(path, audio, rate, "PCM_16")
+    return path
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def xml(hits: Mapping[str, tuple[float, ...]]) -> str:
+    events = "".join(
+        f"<event><pitch>36</pitch><onsetSec>{t}</onsetSec><instrument>{drum}</instrument></event>"
+        for drum, times in hits.items()
+        for t in times
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><instrumentRecording><globalParameter>'
+        "<instrument>Drums</instrument></globalParameter>"
+        f"<transcription>{events}</transcription></instrumentRecording>"
+    )
+
+
+def svl(frames: tuple[int, ...], rate: int = SAMPLE_RATE) -> str:
+    points = "".join(f'<point frame="{frame}" label="New Point" />' for frame in frames)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE sonic-visualiser>\n<sv><data>'
+        f'<model id="1" sampleRate="{rate}" type="sparse" dataset="0" />'
+        f'<dataset id="0" dimensions="1">{points}</dataset></data></sv>'
+    )
+
+
+def make_idmt(root: Path) -> Path:
+    """Four loops: with stems, with onsets alone, with svl files alone, with nothing known."""
+    audio = root / "IDMT-SMT-DRUMS-V2" / "audio"
+    for name in ("RealDrum01_00", "RealDrum02_01", "TechnoDrum01_00", "WaveDrum02_01"):
+        put(audio / f"{name}#MIX.wav")
+        put(audio / f"{name}#KD#train.wav")
+    for drum in ("KD", "SD", "HH"):  # the stems end a little early
+        put(audio / f"WaveDrum02_01#{drum}.wav", seconds=1.49)
+    kept = audio.parent / "annotation_xml"
+    hits = {"KD": (-0.001, 1.0), "SD": (0.5,), "HH": ()}
+    write(kept / "WaveDrum02_01#MIX.xml", xml(hits))
+    write(kept / "RealDrum01_00#MIX.xml", xml(hits))
+    write(kept.with_name("annotation_svl") / "RealDrum02_01#KD.svl", svl((-3, 4410)))
+    write(kept.with_name("annotation_svl") / "RealDrum02_01#HH.svl", svl((2400,), rate=48000))
+    return root
+
+
+def make_mdb(root: Path) -> Path:
+    """Three recordings: both annotations, classes alone in stereo at 48 kHz, none."""
+    home = root / "MDB Drums"
+    put(home / "audio" / "drum_only" / "MusicDelta_A_Drum.wav", channels=2)
+    put(home / "audio" / "drum_only" / "MusicDelta_B_Drum.wav", channels=2, rate=48000)
+    put(home / "audio" / "drum_only" / "MusicDelta_C_Drum.wav")
+    put(home / "audio" / "full_mix" / "MusicDelta_A_MIX.wav")
+    write(home / "annotations" / "class" / "MusicDelta_A_class.txt", "0.1\tKD \n0.5\tOT \n")
+    write(home / "annotations" / "subclass" / "MusicDelta_A_subclass.txt",
+          "0.1\tKD \n0.3\tSDNS\n0.5\tSST\n0.6\tMHT\n0.7\tRDB\n0.8\tTMB \n0.9\tPHH\n")  # fmt: skip
+    write(home / "annotations" / "class" / "MusicDelta_B_class.txt", "0.1\tTT\n0.5\tOT\n")
+    return root
+
+
+def make_enst(root: Path) -> Path:
+    """Two drummers: a stereo wet mix, a dry mix in its place, hits, one without annotation."""
+    one, two = (root / "ENST-drums-public" / f"drummer_{n}" for n in (1, 2))
+    put(one / "audio" / "wet_mix" / "036_phrase_disco_simple_slow_sticks.wav", channels=2)
+    put(one / "audio" / "dry_mix" / "036_phrase_disco_simple_slow_sticks.wav")
+    put(one / "audio" / "kick" / "036_phrase_disco_simple_slow_sticks.wav")
+    put(one / "audio" / "wet_mix" / "001_hits_snare-drum_sticks_x6.wav", channels=2)
+    put(one / "audio" / "wet_mix" / "107_minus-one_salsa_sticks.wav", channels=2)
+    put(two / "audio" / "dry_mix" / "162_MIDI-minus-one_fusion-125_sticks.wav")
+    write(one / "annotation" / "036_phrase_disco_simple_slow_sticks.txt",
+          "0.1 bd\n0.2 sd-\n0.3 mtr\n0.4 c\n0.5 rc2\n0.6 cb\n0.7 sticks\n0.8 chh\n")  # fmt: skip
+    write(one / "annotation" / "001_hits_snare-drum_sticks_x6.txt", "0.1 sd\n0.9 sd\n")
+    write(two / "annotation" / "162_MIDI-minus-one_fusion-125_sticks.txt", "0.25 ohh\n")
+    return root
+
+
+def tracks(name: str, root: Path, *split: str, limit: int | None = None) -> dict[str, Track]:
+    chosen = Selection(data=root, split=split or None, limit=limit)
+    return {track.id: track for track in source(name).tracks(chosen)}
+
+
+def test_idmt_has_stems_onsets_or_both_and_never_toms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tracks("idmt", make_idmt(tmp_path))
+    assert list(found) == ["RealDrum01_00", "RealDrum02_01", "WaveDrum02_01"]
+    assert "TechnoDrum01_00" in capsys.readouterr().err, "what is left out is told"
+    whole = load(found["WaveDrum02_01"])
+    assert whole.whole
+    assert whole.mixture.shape == (1, round(1.5 * SAMPLE_RATE))
+    assert [whole.present(stem) for stem in STEMS] == [True, True, False, False, False]
+    assert whole.onsets["kick"] == (0.0, 1.0), "an annotation before the beginning is at it"
+    assert found["WaveDrum02_01"].gives == {"mixture", "references"}
+    merely = load(found["RealDrum01_00"])
+    assert not merely.held
+    assert found["RealDrum01_00"].gives == {"mixture"}
+    layers = onsets(found["RealDrum02_01"])
+    assert layers == {"kick": (0.0, 0.1), "hihat": (0.05,), "toms": (), "cymbals": ()}
+    assert load(found["RealDrum02_01"]).present("snare") is None, "no file, nothing known"
+    assert list(tracks("idmt", tmp_path, "WaveDrum")) == ["WaveDrum02_01"]
+    assert list(tracks("idmt", tmp_path / "IDMT-SMT-DRUMS-V2", limit=1)) == ["RealDrum01_00"]
+
+
+def test_mdb_reads_subclasses_before_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tracks("mdb", make_mdb(tmp_path))
+    assert list(found) == ["MusicDelta_A", "MusicDelta_B"]
+    assert "MusicDelta_C" in capsys.readouterr().err
+    fine = load(found["MusicDelta_A"])
+    assert fine.onsets == {
+        "kick": (0.1,), "snare": (0.3, 0.5), "toms": (0.6,), "hihat": (0.9,), "cymbals": (0.7,),
+        "other": (0.8,),
+    }  # fmt: skip
+    coarse = load(found["MusicDelta_B"])
+    assert coarse.mixture.shape == (2, round(1.5 * SAMPLE_RATE))
+    assert coarse.onsets["toms"] == (0.1,)
+    assert [coarse.present(stem) for stem in STEMS] == [False, False, True, False, False]
+
+
+def test_enst_reads_wet_mixes_first_and_no_microphones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tracks("enst", make_enst(tmp_path))
+    phrase = "drummer_1/036_phrase_disco_simple_slow_sticks"
+    dry = "drummer_2/162_MIDI-minus-one_fusion-125_sticks"
+    assert list(found) == [phrase, dry]
+    assert "107_minus-one" in capsys.readouterr().err
+    assert found[phrase].clip == phrase.replace("/", "_")
+    loaded = load(found[phrase])
+    assert len(loaded.mixture) == 2, "the wet mix"
+    assert not loaded.held
+    assert loaded.onsets == {
+        "kick": (0.1,), "snare": (0.2,), "toms": (0.3,), "hihat": (0.8,), "cymbals": (0.4, 0.5),
+        "other": (0.6, 0.7),
+    }  # fmt: skip
+    assert len(load(found[dry]).mixture) == 1
+    assert list(tracks("enst", tmp_path, "hits")) == ["drummer_1/001_hits_snare-drum_sticks_x6"]
+
+
+def test_stemgmd_sums_its_pieces_and_takes_onsets_from_gmd(
+    tmp_path: Path, builtin_collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STEMGMD_GMD", raising=False)
+    monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "empty"))
+    for kit in ("brooklyn", "heavy"):
+        for piece in PIECES:
+            folder = tmp_path / "audio" / "drummer1" / "eval_session" / kit / piece
+            put(folder / "1_funk_80_beat_4-4.wav", channels=2)
+    found = stemgmd.tracks(Selection(data=tmp_path))
+    assert [(t.id, t.kit) for t in found] == [
+        ("drummer1/eval_session/1", "brooklyn"),
+        ("drummer1/eval_session/1", "heavy"),
+    ]
+    loaded = load(found[0])
+    assert loaded.whole
+    assert all(loaded.present(stem) for stem in STEMS)
+    np.testing.assert_allclose(loaded.mixture, loaded.references.sum(axis=0), atol=1e-6)
+    assert loaded.onsets == {}
+    assert "score" not in found[0].gives
+    assert len(stemgmd.tracks(Selection(data=tmp_path, kits=("heavy",)))) == 1
+    (tmp_path / "audio/drummer1/eval_session/heavy/ride/1_funk_80_beat_4-4.wav").unlink()
+    with pytest.raises(UserError, match=r"ride.* is missing"):
+        stemgmd.tracks(Selection(data=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "spoil", "says"),
+    [
+        (make_idmt, "idmt", lambda p: write(p / "IDMT-SMT-DRUMS-V2/annotation_xml/"
+         "RealDrum01_00#MIX.xml", xml({"TT": (0.1,)})), "event 1: 'TT' is none of KD, SD, HH"),
+        (make_idmt, "idmt", lambda p: write(p / "IDMT-SMT-DRUMS-V2/annotation_xml/"
+         "RealDrum01_00#MIX.xml", xml({"KD": (float("nan"),)})), "event 1 has no time"),
+        (make_idmt, "idmt", lambda p: write(p / "IDMT-SMT-DRUMS-V2/annotation_svl/"
+         "RealDrum02_01#KD.svl", "<sv><data/>"), "is no XML"),
+        (make_idmt, "idmt", lambda p: write(p / "IDMT-SMT-DRUMS-V2/annotation_svl/"
+         "RealDrum02_01#KD.svl", svl((1,), rate=0)), "states no sample rate"),
+        (make_idmt, "idmt", lambda p: put(p / "IDMT-SMT-DRUMS-V2/audio/"
+         "WaveDrum02_01#KD.wav", seconds=1.0), "has 44100 samples, its mixture 66150"),
+        (make_mdb, "mdb", lambda p: write(p / "MDB Drums/annotations/class/"
+         "MusicDelta_B_class.txt", "0.1\tXX\n"), "line 1: no drum is called 'XX'"),
+        (make_mdb, "mdb", lambda p: write(p / "MDB Drums/annotations/class/"
+         "MusicDelta_B_class.txt", "7.5\tKD\n"), "a hit at 7.500 s"),
+        (make_enst, "enst", lambda p: write(p / "ENST-drums-public/drummer_2/annotation/"
+         "162_MIDI-minus-one_fusion-125_sticks.txt", "bd 0.1\n"), "line 1: needs a time"),
+    ],
+)  # fmt: skip
+def test_damage_is_one_line_that_names_the_file(
+    tmp_path: Path,
+    make: Callable[[Path], Path],
+    name: str,
+    spoil: Callable[[Path], object],
+    says: str,
+) -> None:
+    spoil(make(tmp_path))
+    with pytest.raises(UserError, match=says) as caught:
+        _ = [load(track) for track in tracks(name, tmp_path).values()]
+    assert str(tmp_path) in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("module", [idmt, mdb, enst, stemgmd])
+def test_another_folder_is_refused_and_the_way_to_the_set_is_named(
+    tmp_path: Path, module: object
+) -> None:
+    for data, says in ((None, "needs --data"), (tmp_path, "bench sources")):
+        with pytest.raises(UserError, match=says):
+            module.tracks(Selection(data=data))  # type: ignore[attr-defined]
+    info = module.INFO  # type: ignore[attr-defined]
+    assert info.licence
+    assert info.citation
+    assert info.get
+    assert "\n" not in info.get

@@ -22,6 +22,7 @@ METRIC_VERSIONS: Final = MappingProxyType(
         "leakage": 1,
         "bss_eval": 1,
         "onsets": 1,
+        "false_onsets": 1,
         "crosstalk": 1,
         "idle": 1,
     }
@@ -36,6 +37,7 @@ METRIC_OF_FIELD: Final = MappingProxyType(
         "leakage_db": "leakage",
         **dict.fromkeys(("sdr_db", "isr_db", "sir_db", "sar_db"), "bss_eval"),
         **dict.fromkeys(("onset_f", "onset_f_true", "onset_f_mixture"), "onsets"),
+        **dict.fromkeys(("n_false", "false_share"), "false_onsets"),
         **dict.fromkeys(("crosstalk_db", "spill_db"), "crosstalk"),
         "idle_db": "idle",
     }
@@ -53,7 +55,8 @@ class StemRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         track, data: the track's id and the hash of what it sounds like.
         stem: which of the five.
         n_stems: how many stems of the clip were scored; fewer of them are what a crash has left.
-        present: whether it is played; leakage is of absent stems, all else of present ones.
+        present: whether it is played; leakage and false onsets are of absent stems, all else of
+            present ones.
         duration_sec: of the track.
         metrics: metric -> version, of the metrics in this record.
         n_hits: annotated hits; None where there is no annotation.
@@ -64,6 +67,8 @@ class StemRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         commit: the benchmark's own, or its version, when the scores were made.
         n_frames, n_sir_frames: active one-second frames whose medians the BSS Eval scores are.
         onset_f_true, onset_f_mixture: the detector's F-measure on the true stem, on the mixture.
+        n_false, n_false_mixture: onsets that the detector finds in the estimate of a stem that
+            nobody plays, and in the mixture.
         crosstalk_db: stem -> level of its estimate at this stem's ``n_isolated`` isolated hits.
         idle_db: level of the estimate in the ``idle_sec`` seconds in which the stem is not played.
     """
@@ -99,6 +104,8 @@ class StemRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     onset_recall: float | None = None
     onset_f_true: float | None = None
     onset_f_mixture: float | None = None
+    n_false: int | None = None
+    n_false_mixture: int | None = None
     crosstalk_db: dict[str, float] | None = None
     n_isolated: int | None = None
     idle_db: float | None = None
@@ -117,6 +124,13 @@ class StemRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         others = [x for stem, x in self.crosstalk_db.items() if stem != self.stem]
         total = sum(10 ** (x / 10) for x in others)
         return 10 * math.log10(total) if total > 0 else -math.inf
+
+    @property
+    def false_share(self) -> float | None:
+        """Of the mixture's onsets, how many the estimate of a stem still has that nobody plays."""
+        if self.n_false is None or not self.n_false_mixture:
+            return None
+        return self.n_false / self.n_false_mixture
 
     @property
     def cluster(self) -> str:

@@ -136,6 +136,8 @@ def score_estimate(
         if not present:
             level = leakage_db(estimate=estimate[index], mixture=loaded.mixture)
             scores["leakage_db"] = float(level)
+            if not onsets:  # else it is played, and merely too soft for its file
+                scores |= _of_false_onsets(ready, estimate[index])
         elif stem in loaded.held:
             scores |= _against_stem(loaded.references[index], estimate[index], frames[index])
         if onsets and present:
@@ -218,6 +220,13 @@ def _of_onsets(ready: ReadyTrack, estimate: NDArray[np.floating], stem: str) -> 
         "onset_precision": found.precision,
         "onset_recall": found.recall,
     }
+
+
+def _of_false_onsets(ready: ReadyTrack, estimate: NDArray[np.floating]) -> dict[str, Any]:
+    """Onsets in a stem that nobody plays: every one is false."""
+    peak = float(np.abs(ready.loaded.mixture).max())
+    found = detect_onsets(estimate.astype(np.float64), full_scale=peak)
+    return {"n_false": len(found), "n_false_mixture": len(ready.mixture_onsets)}
 
 
 def _of_passages(loaded: LoadedTrack, estimate: NDArray[np.floating], stem: str) -> dict[str, Any]:

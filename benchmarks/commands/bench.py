@@ -1,4 +1,4 @@
-"""`stemgmd bench run | score | systems | export | report`."""
+"""`stemgmd bench run | score | systems | sources | fetch | export | report`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands import report
-from benchmarks.sources import SOURCES
+from benchmarks.sources import CONDITIONS, SOURCES
 from stemgmd_build.errors import UserError
 from stemgmd_build.processes import usable_cpus
 from stemgmd_build.progress import progress
@@ -67,6 +67,19 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     listing.add_argument("--json", action="store_true", help="print JSON")
+    sources = commands.add_parser(
+        "sources", help="list the sources of recordings, their licences and how to get them",
+        epilog="example:\n  stemgmd bench sources --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    sources.add_argument("--json", action="store_true", help="print JSON")
+    fetch = commands.add_parser(
+        "fetch", help="download a set of recordings, where its licence allows it",
+        epilog="example:\n  stemgmd bench fetch idmt --data idmt",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    fetch.add_argument("source", help="one of `stemgmd bench sources`")
+    fetch.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder to fill")
     export = commands.add_parser(
         "export", help="write the mixtures, for other programs", epilog=_EXPORT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -83,6 +96,8 @@ def main(argv: list[str]) -> int:
         "run": _run,
         "score": _score,
         "systems": _systems,
+        "sources": _sources,
+        "fetch": _fetch,
         "export": _export,
         "report": report.main,
     }[options.command](options)
@@ -93,7 +108,8 @@ examples:
   stemgmd bench run --out results
   stemgmd bench run --out results --split test --kits default --systems nmfd,larsnet-small
   stemgmd bench run --out results --data stemgmd
-  stemgmd bench run --out results --systems mine=runs/mine/best.safetensors --no-speed"""
+  stemgmd bench run --out results --systems mine=runs/mine/best.safetensors --no-speed
+  stemgmd bench run --out results --source idmt --data idmt --conditions all"""
 
 _EXPORT_EXAMPLES = """\
 examples:
@@ -123,10 +139,12 @@ def _add_tracks(parser: argparse.ArgumentParser) -> None:
         "of `stemgmd build` (default: render, nothing on disk)")  # fmt: skip
     add("--gmd", type=Path, help="folder of the Groove MIDI Dataset, where it is rendered")
     add("--split", help="eval_session (the paper's 40 clips), test (129), validation, train or "
-        "all, with commas (default: eval_session)")  # fmt: skip
+        "all, with commas (default: eval_session); of recordings, parts like RealDrum")  # fmt: skip
     add("--kits", help="ids or sets (test, train, default, all), with commas "
         "(default: test, the held-out ones)")  # fmt: skip
     add("--limit", type=int, help="only the first N performances or recordings")
+    add("--conditions", default="", metavar="NAMES", help="also the same clips changed, each a "
+        f"row: {', '.join(CONDITIONS)} or all, with commas")  # fmt: skip
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -136,13 +154,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="further results; what was scored there is not scored again")  # fmt: skip
     add("--workers", type=int, default=usable_cpus(),
         help="processes of one thread each (default: all cores)")  # fmt: skip
-    add("--audio", type=int, default=2, metavar="N",
-        help="keep excerpts of N clips to listen to (default: 2)")  # fmt: skip
+    add("--audio", type=int, metavar="N", help="keep excerpts of N clips to listen to "
+        "(default: 2; 0 where the licence does not let you share them)")  # fmt: skip
     add("--json", action="store_true", help="print the result as JSON, no progress")
 
 
 def _check_output(options: argparse.Namespace) -> None:
-    if options.workers < 1 or options.audio < 0:
+    if options.workers < 1 or (options.audio or 0) < 0:
         raise UserError("--workers must be at least 1 and --audio at least 0")
 
 
@@ -169,6 +187,14 @@ def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
     if options.limit is not None and options.limit < 1:
         raise UserError("--limit must be at least 1")
     from benchmarks.sources import Selection, source
+    from benchmarks.sources.conditions import under
+
+    conditions = list(filter(None, options.conditions.split(",")))
+    if conditions == ["all"]:
+        conditions = list(CONDITIONS)
+    unknown = [name for name in conditions if name not in CONDITIONS]
+    if unknown:
+        raise UserError(f"--conditions: no {unknown[0]!r}; there are {', '.join(CONDITIONS)}, all")
 
     name = options.source or ("built" if options.data else "rendered")
     if options.data and name == "rendered":
@@ -181,10 +207,14 @@ def _tracks(options: argparse.Namespace) -> tuple[list[Track], dict[str, Any]]:
         kits=tuple(options.kits.split(",")) if options.kits else None,
         limit=options.limit,
     )
-    tracks = module.tracks(selection)
+    plain = module.tracks(selection)
+    tracks = [*plain, *(under(track, name) for name in conditions for track in plain)]
+    if getattr(options, "audio", 0) is None:
+        options.audio = 2 if module.INFO.may_share else 0
     facts = {
         "source": f"{module.INFO.name} ({name})",
         "split": options.split or "the source's default",
+        "conditions": conditions,
         "kits": list(dict.fromkeys(track.kit for track in tracks if track.kit)),
         "performances": len({track.id for track in tracks}),
     }
@@ -379,6 +409,40 @@ def _systems(options: argparse.Namespace) -> int:
     width = max(map(len, found))
     for name, entry in found.items():
         print(f"{name:<{width}}  {'+'.join(entry.inputs or ('?',)):<20}  {entry.summary}")
+    return 0
+
+
+def _sources(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from benchmarks.sources import source
+
+    infos = {name: source(name).INFO for name in SOURCES}
+    if options.json:
+        print(json.dumps([{"id": name, **asdict(info)} for name, info in infos.items()], indent=2))
+        return 0
+    for name, info in infos.items():
+        print(f"{name}: {info.name}")
+        print(f"  licence: {info.licence}")
+        if info.citation:
+            print(f"  cite: {info.citation}")
+        print(f"  get it: {info.get}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from benchmarks.sources import source
+    from benchmarks.sources.fetching import fetch
+
+    info = source(options.source).INFO
+    if info.archive is None:
+        raise UserError(f"{options.source} is not downloaded by this command: {info.get}")
+    print(f"{info.name}, about {info.archive.megabytes} MB", file=sys.stderr)
+    print(f"licence: {info.licence}", file=sys.stderr)
+    print(f"cite: {info.citation}", file=sys.stderr)
+    folder = fetch(info.archive, options.data)
+    print(f"{folder} is complete: stemgmd bench run --source {options.source} --data "
+          f"{options.data} --out results")  # fmt: skip
     return 0
 
 

@@ -31,7 +31,8 @@ from benchmarks.report.statistics import (
     summarize,
 )
 from benchmarks.scores.metrics import decibels, pool
-from benchmarks.sources import KITS
+from benchmarks.sources import CONDITIONS, KITS
+from benchmarks.sources.conditions import split_board
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import STEMS
 
@@ -80,6 +81,9 @@ METRICS: Final = (
            "the same detector's F-measure on the true stems: its own ceiling"),
     Metric("onset_f_mixture", "onset F, mixture", "", "mean", True, 3,
            "the same detector's F-measure on the mixture: the line to beat"),
+    Metric("false_share", "false onsets", "", "mean", False, 3,
+           "onsets found in estimates of stems that nobody plays, as a share of those found in the "
+           "mixture, mean"),
     Metric("spill_db", "spill", "dB", "power", False, 1,
            "level of the four other estimates at a stem's isolated hits relative to the mixture, "
            "mean of powers"),
@@ -89,6 +93,9 @@ METRICS: Final = (
 )  # fmt: skip
 HEADLINES: Final = tuple(m for m in METRICS if m.id in ("nsdr_db", "onset_f"))
 """A board is ranked by the first of these that its records have."""
+
+OF_ABSENT: Final = ("leakage_db", "false_share")
+"""Metrics of the stems that nobody plays."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,9 @@ class Board:
     """One view of the results; ``rows`` by group, then rank.
 
     ``view`` is its id: "unseen" and "seen" of kits, else the source's board, with ", seen" where
-    systems were trained on it. ``place`` says the same in words. ``metrics``: those with values.
+    systems were trained on it. ``place`` says the same in words. ``source`` is the source's board,
+    ``condition`` a key of `benchmarks.sources.CONDITIONS` or empty, ``seen`` whether
+    systems were trained on the tracks. ``metrics``: those with values.
     ``crosstalk``: system -> stem of the hit -> stem of the estimate -> level in dB.
     ``against``: id of the system that those of its group are compared with, None for the best.
     """
@@ -164,6 +173,9 @@ class Board:
     crosstalk: Mapping[str, Mapping[str, Mapping[str, float]]]
     notes: tuple[str, ...]
     against: str | None = None
+    source: str = KITS
+    condition: str = ""
+    seen: bool = False
 
 
 def group_of(system: SystemRecord) -> Group:
@@ -194,16 +206,19 @@ def make_boards(results: Results, against: str | None = None) -> tuple[Board, ..
     views: dict[tuple[str, bool], list[StemRecord]] = defaultdict(list)
     for record in results.records:
         views[record.board, is_seen(record)].append(record)
-    # Kits before other sources, unseen ones before seen ones.
-    order = sorted(views, key=lambda view: (view[0] != KITS, view))
+    # Kits before other sources, clips as they are before changed ones, unseen before seen ones.
+    order = sorted(views, key=lambda view: (split_board(view[0])[0] != KITS, view))
     return tuple(_board(results, views[view], *view, against) for view in order)
 
 
 def _names(source: str, seen: bool) -> tuple[str, str]:
     """Id and words of a view."""
-    if source == KITS:
-        return ("seen", "seen kits") if seen else ("unseen", "unseen kits")
-    words = f"recordings of {source}"
+    base, name = split_board(source)
+    how = f" {CONDITIONS[name]}" if name else ""
+    if base == KITS:
+        view = "seen" if seen else "unseen"
+        return (f"{view}, {name}" if name else view), f"{view} kits{how}"
+    words = f"recordings of {base}{how}"
     return (f"{source}, seen", f"{words}, seen in training") if seen else (source, words)
 
 
@@ -226,8 +241,12 @@ def _board(
     ]
     one = by_system[systems[0].system]
     clips = {(r.track, r.kit): r.duration_sec for r in one}
+    base, condition = split_board(source)
     return Board(
         view=view,
+        source=base,
+        condition=condition,
+        seen=seen,
         place=place,
         headline=headline,
         metrics=tuple(m for m in METRICS if any(m.id in row.summaries for row in rows)),
@@ -317,11 +336,11 @@ def _ranked(
 
 
 def scores_of(records: Sequence[StemRecord], metric: Metric) -> list[Score]:
-    """The values of a metric: of absent stems for leakage, else of present ones.
+    """The values of a metric: of absent stems for :data:`OF_ABSENT`, else of present ones.
 
     None becomes NaN, which averages count.
     """
-    chosen = [r for r in records if r.present != (metric.id == "leakage_db")]
+    chosen = [r for r in records if r.present != (metric.id in OF_ABSENT)]
     values = [getattr(record, metric.id) for record in chosen]
     return [
         Score(r.cluster, f"{r.track} {r.kit}", r.stem, math.nan if value is None else value)

@@ -22,7 +22,8 @@ from benchmarks.report.board import (
     Row,
 )
 from benchmarks.report.results import ALL_TRACKS, Results
-from benchmarks.report.statistics import N_PERMUTATIONS, N_RESAMPLES, Estimate
+from benchmarks.report.statistics import N_PERMUTATIONS, N_RESAMPLES, Estimate, Summary
+from benchmarks.sources import CONDITIONS, KITS
 from stemgmd_build.taxonomy import STEM_ABBREVIATIONS, STEMS
 
 DASH: Final = "\N{EN DASH}"
@@ -42,6 +43,9 @@ TESTS: Final = (
     "Δ: mean paired difference to {base}; p: two-sided sign-flip permutation test "
     f"over performances ({N_PERMUTATIONS:,} permutations), Holm-corrected within the group."
 )
+BY_STEM: Final = ("onset_f", "false_share", "leakage_db", "idle_db")
+"""Metrics that recordings get a table of, stem by stem."""
+
 POOLING: Final = (
     "all: every (clip, present stem) pair, as the paper pools; macro: mean over the stems' values."
 )
@@ -63,6 +67,7 @@ def make_tables(results: Results, boards: Sequence[Board]) -> list[Table]:
     tables = []
     for board in boards:
         tables += _board_tables(board, describe_data(board, results))
+    tables += _condition_tables(boards)
     return [*tables, _systems_table(results), published_table()]
 
 
@@ -130,7 +135,10 @@ def _board_tables(board: Board, data: str) -> list[Table]:
                 f"{headline.label} {place}. {label}",
                 f"{in_words(headline)}. {POOLING} {INTERVALS} {tests} {data}",
                 ("#", "system", "all", "macro", *STEM_ABBREVIATIONS.values(), "Δ", "p"),
-                tuple(_headline(row, headline) for row in rows),
+                (
+                    *(_headline(row, headline) for row in rows),
+                    *(("", *line, "", "") for line in _lines_to_beat(board, headline)),
+                ),
                 n_text=2,
             )
         )
@@ -144,6 +152,10 @@ def _board_tables(board: Board, data: str) -> list[Table]:
             n_text=2,
         )
     )
+    if board.source != KITS:
+        tables += [
+            _by_stem_table(board, metric, data) for metric in further if metric.id in BY_STEM
+        ]
     tables += [
         _crosstalk_table(row, board, data)
         for row in board.rows
@@ -153,20 +165,82 @@ def _board_tables(board: Board, data: str) -> list[Table]:
     return tables
 
 
+def _lines_to_beat(board: Board, metric: Metric) -> list[tuple[str, ...]]:
+    """Of onsets: what the same detector finds in the mixture, and in the true stems if any."""
+    if metric.id != "onset_f":
+        return []
+    lines = (
+        ("the mixture: the line to beat", "onset_f_mixture"),
+        ("the true stems: the ceiling", "onset_f_true"),
+    )
+    found = board.rows[0].summaries  # the same pairs, and so the same lines, for every system
+    return [(name, *_cells(found[key], metric)) for name, key in lines if key in found]
+
+
+def _cells(summary: Summary, metric: Metric) -> tuple[str, ...]:
+    """All, macro, and the stems."""
+    stems = (summary.stems.get(stem) for stem in STEMS)
+    return tuple(estimate_text(e, metric) for e in (summary.pooled, summary.macro, *stems))
+
+
+def _by_stem_table(board: Board, metric: Metric, data: str) -> Table:
+    label = metric.label[0].upper() + metric.label[1:]
+    rows = [row for row in board.rows if metric.id in row.summaries]
+    return Table(
+        f"{label} by stem on {board.place}",
+        f"{in_words(metric)}. {INTERVALS} {data}",
+        ("system", "all", "macro", *STEM_ABBREVIATIONS.values()),
+        (
+            *((row.system.name, *_cells(row.summaries[metric.id], metric)) for row in rows),
+            *_lines_to_beat(board, metric),
+        ),
+    )
+
+
+def _condition_tables(boards: Sequence[Board]) -> list[Table]:
+    """A table per source: each system on the clips as they are and under each condition."""
+    families: dict[tuple[str, bool], list[Board]] = {}
+    for board in boards:
+        families.setdefault((board.source, board.seen), []).append(board)
+    return [_condition_table(family) for family in families.values() if len(family) > 1]
+
+
+def _condition_table(family: Sequence[Board]) -> Table:
+    first = family[0]
+    headline = first.headline
+    same = [board for board in family if board.headline == headline]
+    names = dict.fromkeys(row.system.name for board in same for row in board.rows)
+    return Table(
+        f"{headline.label} {first.place}, as they are and changed",
+        f"{in_words(headline)}. {POOLING} {INTERVALS}",
+        ("system", "clips", "number", "all", "macro", *STEM_ABBREVIATIONS.values()),
+        tuple(
+            (
+                name,
+                CONDITIONS[board.condition] if board.condition else "as they are",
+                str(board.n_clips),
+                *_cells(row.summaries[headline.id], headline),
+            )
+            for name in names
+            for board in same
+            for row in board.rows
+            if row.system.name == name
+        ),
+        n_text=2,
+    )
+
+
 def _groups(board: Board) -> list[Group]:
     return list(dict.fromkeys(row.group for row in board.rows))
 
 
 def _headline(row: Row, headline: Metric) -> tuple[str, ...]:
     summary = row.summaries[headline.id]
-    stems = [summary.stems.get(stem) for stem in STEMS]
     against = row.against
     return (
         str(row.rank),
         row.system.name,
-        estimate_text(summary.pooled, headline),
-        estimate_text(summary.macro, headline),
-        *(estimate_text(stem, headline) for stem in stems),
+        *_cells(summary, headline),
         "" if against is None
         else f"{number(against.difference, headline.digits)} "
              f"[{number(against.low, headline.digits)}, {number(against.high, headline.digits)}]",

@@ -39,6 +39,13 @@ SOURCES: Final[dict[str, str]] = {
 }
 """Name on the command line -> module."""
 
+CONDITIONS: Final[dict[str, str]] = {
+    "quiet": "at -20 dB",
+    "mono": "in mono",
+    "mp3": "as MP3 of 128 kbit/s",
+}
+"""What may be done to a track before it is separated (`benchmarks.sources.conditions`) -> words."""
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -102,6 +109,7 @@ class Track:
         kit, kit_split: id and side ("train", "test") of the drum kit, where there is one.
         material: further names under which a system may have been trained on this track, such as
             the kit's family or the data set (compare ``SystemInfo.kits_seen``).
+        condition: key of :data:`CONDITIONS`; empty for the track as it is.
         gives: what a system can be given of it, of ``baselines.system.Input``. "references" needs
             all true stems, "score" an annotation by pieces.
     """
@@ -118,6 +126,7 @@ class Track:
     kit: str = ""
     kit_split: str = ""
     material: tuple[str, ...] = ()
+    condition: str = ""
     gives: frozenset[str] = frozenset({"mixture", "score", "references"})
 
 
@@ -183,8 +192,16 @@ def source(name: str) -> Source:
 
 
 def load(track: Track) -> LoadedTrack:
-    """Read a track from the source that listed it. Raises UserError as that source does."""
-    return source(track.source).load(track)
+    """Read a track from the source that listed it, under its condition.
+
+    Raises UserError as that source does.
+    """
+    loaded = source(track.source).load(track)
+    if not track.condition:
+        return loaded
+    from benchmarks.sources.conditions import apply
+
+    return apply(track.condition, loaded)
 
 
 def onsets(track: Track) -> Onsets:

@@ -346,16 +346,17 @@ class _Decoder:
 
 def _samples(frame: Any) -> Block:
     """A decoded frame as float32 (channels, samples)."""
-    given = frame.to_ndarray()
+    given: NDArray[Any] = frame.to_ndarray()
     n_channels = len(frame.layout.channels)
     if not frame.format.is_planar:
         given = given.reshape(-1, n_channels).T
     if given.dtype.kind == "f":
-        return np.ascontiguousarray(given, np.float32)
+        return np.ascontiguousarray(given.astype(np.float32, copy=False))
     if given.dtype == np.uint8:
         return (given.astype(np.float32) - 128) / 128
     full_scale = 2.0 ** (8 * given.dtype.itemsize - 1)
-    return (given / full_scale).astype(np.float32)
+    scaled: Block = (given / full_scale).astype(np.float32)
+    return scaled
 
 
 def _part(stream: BinaryIO, start: int, n_bytes: int) -> bytes:

@@ -247,6 +247,6 @@ def source_hash(path: Path, sounds: Mapping[str, Sound]) -> str:
 def _file_hash(path: Path) -> str:
     try:
         with open_file(path, "kit") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error

@@ -351,7 +351,8 @@ def _samples(frame: Any) -> Block:
     if not frame.format.is_planar:
         given = given.reshape(-1, n_channels).T
     if given.dtype.kind == "f":
-        return np.ascontiguousarray(given.astype(np.float32, copy=False))
+        plain: Block = np.ascontiguousarray(given).astype(np.float32, copy=False)
+        return plain
     if given.dtype == np.uint8:
         return (given.astype(np.float32) - 128) / 128
     full_scale = 2.0 ** (8 * given.dtype.itemsize - 1)

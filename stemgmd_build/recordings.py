@@ -351,10 +351,9 @@ def _samples(frame: Any) -> Block:
     if not frame.format.is_planar:
         given = given.reshape(-1, n_channels).T
     if given.dtype.kind == "f":
-        plain: Block = np.ascontiguousarray(given).astype(np.float32, copy=False)
-        return plain
+        return np.asarray(given, dtype=np.float32, order="C")
     if given.dtype == np.uint8:
-        return (given.astype(np.float32) - 128) / 128
+        return (given.astype(np.float32) - np.float32(128)) / np.float32(128)
     full_scale = 2.0 ** (8 * given.dtype.itemsize - 1)
     scaled: Block = (given / full_scale).astype(np.float32)
     return scaled

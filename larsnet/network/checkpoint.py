@@ -48,12 +48,13 @@ def save_checkpoint(
 ) -> str:
     """Write the network to ``path``, all of it or nothing; return its hash.
 
-    ``dtype`` is what the convolutions' weights are stored as (float32, float16 or bfloat16); all
-    else is small and stays: variances of magnitudes do not fit half precision. Raises UserError
-    where the file cannot be written.
+    ``dtype`` is what the learnt matrices and kernels are stored as (float32, float16 or bfloat16).
+    All else is small and stays: variances of magnitudes do not fit half precision, nor does a
+    template. Raises UserError where the file cannot be written.
     """
+    large = {name for name, weight in model.named_parameters() if weight.dim() > 1}
     tensors = {
-        name: tensor.detach().to("cpu", dtype if tensor.dim() == 4 else tensor.dtype).contiguous()
+        name: tensor.detach().to("cpu", dtype if name in large else tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
     header = {

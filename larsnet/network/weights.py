@@ -11,7 +11,9 @@ from larsnet.network.protocol import MaskNetwork
 from stemgmd_build.errors import UserError
 from stemgmd_build.paths import path_variable
 
-PACKAGED_WEIGHTS: Final = Path(__file__).parent.parent / "weights" / "larsnet-small.safetensors"
+_FOLDER: Final = Path(__file__).parent.parent / "weights"
+PACKAGED_WEIGHTS: Final = _FOLDER / "larsnet-small.safetensors"
+NMFD_NET_WEIGHTS: Final = _FOLDER / "nmfd-net.safetensors"
 
 
 def default_weights() -> Path:

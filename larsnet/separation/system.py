@@ -17,7 +17,7 @@ from baselines.checks import checked_mixture
 from baselines.system import Audio, Inputs, System, SystemInfo
 from larsnet.network.checkpoint import load_checkpoint, read_info
 from larsnet.network.protocol import n_parameters
-from larsnet.network.weights import default_weights
+from larsnet.network.weights import NMFD_NET_WEIGHTS, default_weights
 from larsnet.separation import refinement
 from larsnet.separation.inference import Separator
 from larsnet.separation.waveforms import (
@@ -78,6 +78,21 @@ make_larsnet_small_wiener = functools.partial(make_larsnet_small, wiener=WIENER_
 make_larsnet_small_nmfd = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT, refine=True)
 
 
+def make_nmfd_net(device: str = "cpu", *, refine: bool = False) -> System:
+    """The packaged NMFD-net, alone or with NMFD fitted to its stems. Raises UserError as above."""
+    return make_larsnet(
+        NMFD_NET_WEIGHTS,
+        id="nmfd-net-fitted" if refine else "nmfd-net",
+        name="NMFD-net, fitted" if refine else "NMFD-net",
+        licence="MIT",
+        device=device,
+        refine=refine,
+    )
+
+
+make_nmfd_net_fitted = functools.partial(make_nmfd_net, refine=True)
+
+
 def make_larsnet(
     path: Path,
     *,
@@ -100,12 +115,15 @@ def make_larsnet(
     runs = tuple(_runs(saved.notes))
     kits = tuple(dict.fromkeys(kit for config, _ in runs for kit in _kit_ids(config.kits)))
     more = "" if wiener is None else f", alpha-Wiener filter of {wiener:g}"
+    told = _trained_on(runs, len(kits)) if runs else "not stated"
+    if path == NMFD_NET_WEIGHTS:  # of a study, which is no run of `stemgmd train`
+        told, kits = str(saved.notes["trained_on"]), tuple(saved.notes["kits"])
     info = SystemInfo(
         id=id,
         name=name,
         inputs=("mixture",),
         revision=f"{VERSION}-{saved.sha256[:10]}",
-        trained_on=_trained_on(runs, len(kits)) if runs else "not stated",
+        trained_on=told,
         n_parameters=n_parameters(model),
         licence=licence,
         summary=f"{model.summary}{more}",

@@ -130,8 +130,8 @@ def parse_module(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPa
         parse(lambda _: runpy.run_path(spec.origin or "", run_name="__main__"), [], monkeypatch)
 
 
-# Half a minute and more of processor each; their blocks are parsed in any case.
-SLOW = ("README", "tutorial", "score", "system", "render", "train")
+# Half a minute of CPU and more each; their blocks are parsed in any case.
+SLOW = ("README", "tutorial", "evaluate", "system", "render", "train")
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)

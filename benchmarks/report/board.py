@@ -4,9 +4,10 @@ A *board* is one view of the results: a source's recordings, those that a system
 apart. A track is seen if its kit is of the training side of the catalogue, or if the system names
 its kit or other material in ``kits_seen``. Only clips that every
 system of the board was scored on count, so that all rows rest on the same pairs; the rest is
-counted in the notes. Systems are ranked within their group by the pooled headline: nSDR, or
-the onsets' F-measure where a source has no true stems. What a system is
-given decides the group, and bounds that see the true stems compete with nobody.
+counted in the notes. Recordings may lack what a bound needs (true stems): those clips count for
+the other systems. Systems are ranked within their group by the pooled headline: nSDR, or the
+onsets' F-measure where a source has no true stems. What a system is given decides the group, and
+bounds that see the true stems compete with nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from benchmarks.records import StemRecord, SystemRecord
+from benchmarks.records import METRIC_OF_FIELD, StemRecord, SystemRecord
 from benchmarks.report.results import Results
 from benchmarks.report.statistics import (
     Average,
@@ -226,7 +227,12 @@ def _board(
     results: Results, records: list[StemRecord], source: str, seen: bool, against: str | None
 ) -> Board:
     view, place = _names(source, seen)
-    records, notes = _common(records, place)
+    # Kits give everything to everybody: what is missing there was not run.
+    given = {
+        s.system: () if split_board(source)[0] == KITS else tuple(sorted(s.inputs))
+        for s in results.systems
+    }
+    records, notes = _common(records, place, given)
     headline = _headline(records)
     by_system: dict[str, list[StemRecord]] = defaultdict(list)
     for record in records:
@@ -239,7 +245,7 @@ def _board(
             group, [s for s in systems if group_of(s) == group], by_system, headline, against
         )
     ]
-    one = by_system[systems[0].system]
+    one = max(by_system.values(), key=len)
     clips = {(r.track, r.kit): r.duration_sec for r in one}
     base, condition = split_board(source)
     return Board(
@@ -264,19 +270,29 @@ def _board(
     )
 
 
-def _common(records: Sequence[StemRecord], place: str) -> tuple[list[StemRecord], list[str]]:
-    """The records of clips that every system has whole, and a note on the others."""
+def _common(
+    records: Sequence[StemRecord], place: str, inputs: Mapping[str, tuple[str, ...]]
+) -> tuple[list[StemRecord], list[str]]:
+    """The records of clips that every system has whole, and a note on the others.
+
+    ``inputs``: system -> what it is given. A clip that no system with the same inputs has is
+    taken for one that does not give them, and is not asked of them.
+    """
     stems: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     wanted: dict[tuple[str, str], int] = {}
     for r in records:
         stems[r.track, r.kit][r.system].add(r.stem)
         wanted[r.track, r.kit] = r.n_stems
     systems = {r.system for r in records}
-    whole = {
-        clip for clip, found in stems.items()
-        if len(found) == len(systems) and all(len(s) == wanted[clip] for s in found.values())
-    }  # fmt: skip
-    if not whole:
+
+    def is_whole(found: Mapping[str, set[str]], n_stems: int) -> bool:
+        able = {inputs[name] for name in found}
+        asked = {name for name in systems if inputs[name] in (*able, ("mixture",))}
+        return asked == set(found) and all(len(s) == n_stems for s in found.values())
+
+    whole = {clip for clip, found in stems.items() if is_whole(found, wanted[clip])}
+    partial = [clip for clip in whole if len(stems[clip]) < len(systems)]
+    if not whole or any(all(name not in stems[clip] for clip in whole) for name in systems):
         counts = {name: sum(name in found for found in stems.values()) for name in systems}
         few = min(sorted(counts), key=counts.__getitem__)
         raise UserError(
@@ -286,15 +302,21 @@ def _common(records: Sequence[StemRecord], place: str) -> tuple[list[StemRecord]
     kept = [r for r in records if (r.track, r.kit) in whole]
     if not any(r.present for r in kept):
         raise UserError(f"no stem is present in any clip on {place}: nothing to rank")
-    if len(whole) == len(stems):
-        return kept, []
-    lacking = sorted({name for found in stems.values() for name in systems - set(found)})
-    by = f" (missing from {', '.join(lacking)})" if lacking else ""
-    note = (
-        f"Only the {len(whole)} clips that every system was scored on count; "
-        f"{len(stems) - len(whole)} more{by} are left out."
-    )
-    return kept, [note]
+    notes = []
+    if len(whole) < len(stems):
+        lacking = sorted({name for found in stems.values() for name in systems - set(found)})
+        by = f" (missing from {', '.join(lacking)})" if lacking else ""
+        notes.append(
+            f"Only the {len(whole)} clips that every system was scored on count; "
+            f"{len(stems) - len(whole)} more{by} are left out."
+        )
+    if partial:
+        names = sorted({name for clip in partial for name in systems - set(stems[clip])})
+        notes.append(
+            f"{', '.join(names)} cannot be run on {len(partial)} of the {len(whole)} clips, which "
+            "lack what they need."
+        )
+    return kept, notes
 
 
 def _ranked(
@@ -338,9 +360,11 @@ def _ranked(
 def scores_of(records: Sequence[StemRecord], metric: Metric) -> list[Score]:
     """The values of a metric: of absent stems for :data:`OF_ABSENT`, else of present ones.
 
-    None becomes NaN, which averages count.
+    None becomes NaN, which averages count. A record without the metric is none of its pairs: the
+    data lack what it needs.
     """
-    chosen = [r for r in records if r.present != (metric.id in OF_ABSENT)]
+    family = METRIC_OF_FIELD[metric.id]
+    chosen = [r for r in records if r.present != (metric.id in OF_ABSENT) and family in r.metrics]
     values = [getattr(record, metric.id) for record in chosen]
     return [
         Score(r.cluster, f"{r.track} {r.kit}", r.stem, math.nan if value is None else value)

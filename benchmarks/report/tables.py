@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.records import SystemRecord
@@ -32,9 +32,10 @@ DASH: Final = "\N{EN DASH}"
 FEW: Final = 10
 """Intervals from fewer performances are marked: so few clusters say little of the spread."""
 
+_ALL_KITS: Final = ", all kits' clips of a performance together"
 BOOTSTRAP: Final = (
-    f"95 % percentile intervals by bootstrap over performances, all kits' clips of a "
-    f"performance together ({N_RESAMPLES:,} resamples, fixed seed)"
+    f"95 % percentile intervals by bootstrap over performances{_ALL_KITS} "
+    f"({N_RESAMPLES:,} resamples, fixed seed)"
 )
 MARKED: Final = f"† marks those of fewer than {FEW} performances"
 INTERVALS: Final = f"In brackets: {BOOTSTRAP}; {MARKED}."
@@ -162,7 +163,14 @@ def _board_tables(board: Board, data: str) -> list[Table]:
         if board.crosstalk[row.system.system]
     ]
     tables += [_kit_table(row, board, data) for row in board.rows if row.kits]
-    return tables
+    return [replace(table, caption=_told_of(board, table.caption)) for table in tables]
+
+
+def _told_of(board: Board, caption: str) -> str:
+    """The same of recordings, where nothing is performed on several kits."""
+    if board.kits:
+        return caption
+    return caption.replace(_ALL_KITS, "").replace("performance", "recording")
 
 
 def _lines_to_beat(board: Board, metric: Metric) -> list[tuple[str, ...]]:
@@ -173,7 +181,11 @@ def _lines_to_beat(board: Board, metric: Metric) -> list[tuple[str, ...]]:
         ("the mixture: the line to beat", "onset_f_mixture"),
         ("the true stems: the ceiling", "onset_f_true"),
     )
-    found = board.rows[0].summaries  # the same pairs, and so the same lines, for every system
+    # The same pairs, and so the same lines, for every system that could be run on all clips.
+    with_onsets = [row.summaries for row in board.rows if "onset_f_mixture" in row.summaries]
+    if not with_onsets:
+        return []
+    found = max(with_onsets, key=lambda summaries: summaries["onset_f_mixture"].pooled.n)
     return [(name, *_cells(found[key], metric)) for name, key in lines if key in found]
 
 
@@ -211,9 +223,9 @@ def _condition_table(family: Sequence[Board]) -> Table:
     same = [board for board in family if board.headline == headline]
     names = dict.fromkeys(row.system.name for board in same for row in board.rows)
     return Table(
-        f"{headline.label} {first.place}, as they are and changed",
-        f"{in_words(headline)}. {POOLING} {INTERVALS}",
-        ("system", "clips", "number", "all", "macro", *STEM_ABBREVIATIONS.values()),
+        f"{headline.label} on {first.place}, as they are and changed",
+        _told_of(first, f"{in_words(headline)}. {POOLING} {INTERVALS}"),
+        ("system", "the clips", "clips", "all", "macro", *STEM_ABBREVIATIONS.values()),
         tuple(
             (
                 name,

@@ -5,8 +5,9 @@
                       drummer_N/annotation/NNN_KIND_WHAT.txt         a time and a label in each line
 
 Each microphone hears the whole kit, so its file is no true stem, and none is read. Where there is
-no wet mix the dry one is taken. KIND is hits, phrase, solo or minus-one, which is what ``--split``
-chooses; by default all but hits, which are single strokes.
+no wet mix the dry one is taken. Ghost notes are annotated, some soft strokes that keep time are
+not, so precision has a ceiling below 1. KIND is hits, phrase, solo or minus-one, which is what
+``--split`` chooses; by default all but hits, which are single strokes.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from stemgmd_build.errors import UserError
 INFO: Final = SourceInfo(
     board="enst",
     name="ENST-Drums",
-    licence="research only, on request; may not be passed on",
+    licence="CC BY-NC-ND 4.0: not commercial, and nothing derived may be passed on",
     citation="Gillet and Richard 2006, ENST-Drums: an extensive audio-visual database for drum "
-    "signals processing (ISMIR)",
-    get="ask Télécom Paris for access, unpack ENST-drums-public, then `--data ENST-drums-public`",
+    "signals processing (ISMIR); doi 10.5281/zenodo.7432188",
+    get="download ENST-drums-audio.tar.bz2 (4.2 GB) of Zenodo record 7432188 and unpack it, then "
+    "`--data` its folder",
     may_share=False,
 )
 KINDS: Final = ("hits", "phrase", "solo", "minus-one")
@@ -45,7 +47,7 @@ _SHORT: Final = {"c": "crash", "ch": "china", "rc": "ride", "spl": "splash"}
 def tracks(selection: Selection) -> list[Track]:
     """As :class:`benchmarks.sources.Source`: every annotated recording of some :data:`KINDS`."""
     sign = "drummer_*/audio/*_mix/*.wav"
-    root = find_root(selection, "enst", ("ENST-drums-public", "ENST-Drums"), sign)
+    root = find_root(selection, "enst", ("ENST-drums-public", "enst_drums_public"), sign)
     wanted = selection.split or _DEFAULT
     unknown = [name for name in wanted if name not in (*KINDS, "all")]
     if unknown:

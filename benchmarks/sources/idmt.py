@@ -1,4 +1,4 @@
-"""IDMT-SMT-Drums V2: 95 mono drum loops of kick, snare and hi-hat, 44.1 kHz, in its own layout::
+"""IDMT-SMT-Drums V2: mono drum loops of kick, snare and hi-hat, 44.1 kHz, in its own layout::
 
     IDMT-SMT-DRUMS-V2/audio/NAME#MIX.wav          the loop
                             NAME#KD.wav #SD.wav #HH.wav    its stems, for some loops
@@ -6,9 +6,10 @@
                       annotation_xml/NAME#MIX.xml          onsets of all three
                       annotation_svl/NAME#KD.svl ...       the same, a file per drum
 
-NAME begins with RealDrum, WaveDrum or TechnoDrum, which is what ``--split`` chooses. RealDrum has
-no stems for most loops. The loops have neither toms nor cymbals, so those two stems count as never
-played. Some annotations of hits at the very beginning are negative: those are at 0.
+NAME begins with RealDrum, WaveDrum or TechnoDrum, which is what ``--split`` chooses. The 64 loops
+of WaveDrum02 and TechnoDrum02, made from samples, have stems. The recordings, RealDrum, have none.
+No loop has toms or cymbals, so those two stems count as never played. Some annotations of hits at
+the very beginning are negative: those are at 0.
 """
 
 from __future__ import annotations

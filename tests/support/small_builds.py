@@ -33,6 +33,15 @@ def write_collection(
     folder: Path, source: Collection, performances: Sequence[Performance]
 ) -> Collection:
     """A folder in GMD's format with copies of these performances."""
+    write_index(folder, performances)
+    for p in performances:
+        (folder / p.midi_filename).parent.mkdir(parents=True, exist_ok=True)
+        (folder / p.midi_filename).write_bytes(source.midi_path(p).read_bytes())
+    return read_collection(folder)
+
+
+def write_index(folder: Path, performances: Sequence[Performance]) -> None:
+    """The info.csv of these performances."""
     folder.mkdir(parents=True)
     with (folder / "info.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -40,10 +49,6 @@ def write_collection(
         for p in performances:
             fields = [getattr(p, "duration_sec" if c == "duration" else c) for c in COLUMNS]
             writer.writerow(fields)
-    for p in performances:
-        (folder / p.midi_filename).parent.mkdir(parents=True, exist_ok=True)
-        (folder / p.midi_filename).write_bytes(source.midi_path(p).read_bytes())
-    return read_collection(folder)
 
 
 def shortest(collection: Collection, n: int) -> list[Performance]:

@@ -104,4 +104,4 @@ def test_other_bytes_are_refused_and_the_next_try_is_clean(tmp_path: Path, serve
 
 def test_what_may_not_be_downloaded_is_told_how_to_get() -> None:
     line = error_line(stemgmd_here("bench", "fetch", "enst", "--data", "x"))
-    assert "ask Télécom Paris" in line
+    assert "Zenodo record 7432188" in line

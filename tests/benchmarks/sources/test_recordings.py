@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_builds import shortest, write_index
 from small_recordings import make_enst, make_idmt, make_mdb, put, svl, write, xml
 
 from benchmarks.sources import Selection, Track, enst, idmt, load, mdb, onsets, source, stemgmd
 from stemgmd_build.errors import UserError
-from stemgmd_build.performances.collection import Collection
+from stemgmd_build.performances.collection import Collection, read_score
 from stemgmd_build.taxonomy import PIECES, SAMPLE_RATE, STEMS
 
 
@@ -84,23 +86,37 @@ def test_stemgmd_sums_its_pieces_and_takes_onsets_from_gmd(
 ) -> None:
     monkeypatch.delenv("STEMGMD_GMD", raising=False)
     monkeypatch.setenv("STEMGMD_CACHE", str(tmp_path / "empty"))
+    (short,) = shortest(builtin_collection, 1)
+    midi = builtin_collection.midi_path(short)
+    played = replace(
+        short,
+        id="drummer1/eval_session/1",
+        drummer="drummer1",
+        session="eval_session",
+        midi_filename="drummer1/eval_session/1_funk.mid",
+    )
+    gmd = tmp_path / "gmd"
+    write_index(gmd, [played])
+    (gmd / played.midi_filename).parent.mkdir(parents=True)
+    (gmd / played.midi_filename).write_bytes(midi.read_bytes())
     for kit in ("brooklyn", "heavy"):
         for piece in PIECES:
             folder = tmp_path / "audio" / "drummer1" / "eval_session" / kit / piece
-            put(folder / "1_funk_80_beat_4-4.wav", channels=2)
+            put(folder / "1_funk.wav", seconds=played.duration_sec + 1, channels=2)
     found = stemgmd.tracks(Selection(data=tmp_path))
-    assert [(t.id, t.kit) for t in found] == [
-        ("drummer1/eval_session/1", "brooklyn"),
-        ("drummer1/eval_session/1", "heavy"),
-    ]
+    assert [(t.id, t.kit) for t in found] == [(played.id, "brooklyn"), (played.id, "heavy")]
     loaded = load(found[0])
     assert loaded.whole
     assert all(loaded.present(stem) for stem in STEMS)
     np.testing.assert_allclose(loaded.mixture, loaded.references.sum(axis=0), atol=1e-6)
     assert loaded.onsets == {}
     assert "score" not in found[0].gives
-    assert len(stemgmd.tracks(Selection(data=tmp_path, kits=("heavy",)))) == 1
-    (tmp_path / "audio/drummer1/eval_session/heavy/ride/1_funk_80_beat_4-4.wav").unlink()
+    annotated = stemgmd.tracks(Selection(data=tmp_path, gmd=gmd, kits=("heavy",)))
+    assert [t.kit for t in annotated] == ["heavy"]
+    assert annotated[0].gives == {"mixture", "references", "score"}
+    hits = [hit.onset_sec for hit in read_score(midi).hits]
+    assert sorted(t for times in onsets(annotated[0]).values() for t in times) == sorted(hits)
+    (tmp_path / "audio/drummer1/eval_session/heavy/ride/1_funk.wav").unlink()
     with pytest.raises(UserError, match=r"ride.* is missing"):
         stemgmd.tracks(Selection(data=tmp_path))
 

@@ -51,7 +51,12 @@ def _library() -> ModuleType:
             import fluidsynth
     except (ImportError, OSError) as error:
         raise UserError(_LIBRARY_HINT) from error
-    library = fluidsynth._fl
+    library = getattr(fluidsynth, "_fl", None)
+    if library is None:  # PyPI's "fluidsynth" is another package that takes the module's name
+        raise UserError(
+            f"the module fluidsynth at {fluidsynth.__file__} is not pyfluidsynth's; "
+            "`pip uninstall fluidsynth`, then `pip install --force-reinstall pyfluidsynth`"
+        )
     # pyfluidsynth passes pointers as plain integers, which ctypes cuts to 32 bits where it
     # declares none; it does not wrap the float writer and the log switch at all.
     library.fluid_synth_write_float.argtypes = [

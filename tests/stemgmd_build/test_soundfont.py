@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from stemgmd_build.kits.kit import Kit
 from stemgmd_build.kits.own import own_kit
 from stemgmd_build.rendering.bank import load_bank
 from stemgmd_build.rendering.render import FADE_SAMPLES, render, schedule, strikes_of
+from stemgmd_build.samplers import soundfont
 from stemgmd_build.samplers.soundfont import (
     BLOCK,
     N_CHANNELS,
@@ -117,6 +120,16 @@ def test_pitch_bends_by_semitones() -> None:
         lower = font.strike(43, 100, semitones=-12, max_samples=16384)[0]
     crossings = [np.count_nonzero(np.diff(np.signbit(sound))) for sound in (plain, lower)]
     assert crossings[0] == pytest.approx(crossings[1], rel=0.1)
+
+
+def test_another_package_of_that_name_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyPI has a package fluidsynth, which imports and holds nothing of pyfluidsynth's."""
+    stranger = ModuleType("fluidsynth")
+    stranger.__file__ = "somewhere/fluidsynth/__init__.py"
+    monkeypatch.setitem(sys.modules, "fluidsynth", stranger)
+    soundfont._library.cache_clear()
+    with pytest.raises(UserError, match="pyfluidsynth"):
+        soundfont.library_version()
 
 
 def test_the_librarys_version_is_a_version() -> None:

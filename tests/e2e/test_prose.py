@@ -17,9 +17,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
 DOCS = REPOSITORY / "docs"
 BOARD = REPOSITORY / "leaderboard"
-# Maintainers' notes keep their own form, and API pages are lists of modules.
-NOTES = ("figures.md", "newcomer.md", "research-log.md", "model-card.md")
-PAGES = [README, *(p for p in sorted(DOCS.rglob("*.md")) if p.name not in NOTES)]
+# Maintainers' notes keep their own form.
+NOTES = ("figures.md", "newcomer.md", "research-log.md")
+CARDS = sorted((REPOSITORY / "larsnet" / "weights").glob("*.md"))
+PAGES = [README, *CARDS, *(p for p in sorted(DOCS.rglob("*.md")) if p.name not in NOTES)]
+_NOT_OUR_WORDS = re.compile(
+    r"\b(accelerators?|processors?|goes on|go on|went on|heard|an own kit)\b",
+    re.IGNORECASE,
+)
 MOST_WORDS = 30
 
 _FENCE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
@@ -65,6 +70,12 @@ def test_no_sentence_is_longer_than_thirty_words(page: Path) -> None:
     assert not found, "\n".join(f"{len(words(s))}: {s}" for s in found)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_pages_use_the_fields_words(page: Path) -> None:
+    text = " ".join(sentences(page.read_text("utf-8")))
+    assert not _NOT_OUR_WORDS.findall(text)
+
+
 def test_the_readme_has_at_most_900_words() -> None:
     assert len(words(README.read_text("utf-8"))) <= 900
 
@@ -81,6 +92,17 @@ def shown_rows(page: Path, head: str) -> list[list[str]]:
     text = page.read_text("utf-8")
     lines = text[text.index(head) :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [DOCS / "how-to" / "separate.md", REPOSITORY / "larsnet" / "weights" / "larsnet-small.md"],
+)
+def test_scores_of_the_options_of_separate_are_the_boards(page: Path) -> None:
+    pooled = board_values(BOARD).query("stem == 'all'").set_index("system").value
+    names = ("larsnet-small-nmfd", "larsnet-small-wiener", "larsnet-small")
+    found = [row[1] for row in shown_rows(page, "| options |")]
+    assert found == [f"{pooled[name]:.2f}" for name in names]
 
 
 def systems() -> dict[str, dict[str, Any]]:

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--gmd", type=Path, metavar="DIR", help="the Groove MIDI Dataset")
     parser.add_argument("--device", default="cpu", help="such as cpu (default) or cuda")
-    parser.add_argument("--threads", type=int, metavar="N", help="on a processor, each process")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads per process")
     parser.add_argument(
         "--processes",
         type=int,

@@ -1,4 +1,4 @@
-"""A U-Net rearranged for separation on a processor: the same masks, in less than half the time.
+"""A U-Net rearranged for separation on a CPU: the same masks, in less than half the time.
 
 Exact rewritings alone, so that masks agree to rounding with :class:`larsnet.network.unet.UNet`'s:
 

@@ -18,7 +18,7 @@ from larsnet.training.segments import Plan, Player, Segments
 _PLANNED_AHEAD: Final = 4
 
 Plans = list[Plan] | PlanTable
-"""Of one part of a batch: plans, or what an accelerator's player is told of them."""
+"""Of one part of a batch: plans, or what a GPU's player is told of them."""
 
 
 def planned(
@@ -26,7 +26,7 @@ def planned(
 ) -> Iterator[Plans]:
     """The plans of each part, made some parts ahead.
 
-    By a thread; or, for an accelerator, which would wait for it, by ``n_workers`` processes, as
+    By a thread; or, for a GPU, which would wait for it, by ``n_workers`` processes, as
     tables.
     """
     if not n_workers:

@@ -1,6 +1,6 @@
 """A player for accelerators: a whole batch of plans in a few large operations.
 
-One-shot by one-shot, as on a processor, the launching of kernels would take longer than all of
+One-shot by one-shot, as on a CPU, the launching of kernels would take longer than all of
 their work. Here all hits of a batch are one gather and one scattered addition, and every
 augmentation strikes all stems that drew it at once. What is heard is the same up to rounding, but
 for the rooms' noise, which a device draws for itself.

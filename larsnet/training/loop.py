@@ -190,7 +190,7 @@ def _loop(run: _Run, record: Record, stop: list[bool]) -> TrainResult:
 
 
 def _n_workers(team: Team) -> int:
-    """Processes that plan: on a processor none, it is the nets' own cores that they would take."""
+    """Processes that plan. None on a CPU: they would take cores from the networks."""
     if team.device.type == "cpu":
         return 0
     return max(1, min(_MOST_WORKERS, usable_cpus() // team.size - 1))
@@ -217,7 +217,7 @@ def _step(run: _Run, step: int, parts: Iterator[Plans], record: Record) -> None:
         group["lr"] = rate
     run.learner.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros_like(weights)
-    is_timed = step % LOG_EVERY == 0  # now and then: on an accelerator waiting costs time itself
+    is_timed = step % LOG_EVERY == 0  # now and then: waiting for a GPU costs time itself
     data_sec, begin = 0.0, run.synchronize() if is_timed else 0.0
     for part in range(config.accumulate):
         asked = time.perf_counter()

@@ -1,6 +1,6 @@
 """Training examples: segments of performances on kits, placed and augmented on any device.
 
-An example is planned on the processor (`Segments.plan`): which hits, on which kits, with which
+An example is planned on the CPU (`Segments.plan`): which hits, on which kits, with which
 augmentations; a plan is a few hundred numbers. `Player.play` then places the one-shots of a batch
 of plans on its device, where the kits' samples lie, augments the stems and gives them as one
 tensor (batch, stems, channels, samples), full scale 1.0. The mixture is their sum.
@@ -225,7 +225,7 @@ class Player:
 
     def __init__(self, banks: Sequence[Bank], device: torch.device) -> None:
         self._device = device
-        # On a processor the samples stay where the banks are mapped; nothing writes to them.
+        # On a CPU the samples stay where the banks are mapped; nothing writes to them.
         once = {id(bank): bank_tensor(bank.samples).to(device) for bank in banks}
         self._samples = [once[id(bank)] for bank in banks]
         self._decay = torch.from_numpy(CHOKE_DECAY).to(device)

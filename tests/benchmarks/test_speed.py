@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_builds import KIT, shortest
 
-from benchmarks.speed import accelerator, dataset, whole
+from benchmarks.speed import dataset, gpu, whole
 from stemgmd_build.kits.catalogue import select_kits
 from stemgmd_build.performances.collection import Collection
 
@@ -53,7 +53,7 @@ dropouts = []
 """
 
 
-def test_an_accelerator_is_measured_beside_the_processor(
+def test_a_gpu_is_measured_beside_the_cpu(
     builtin_collection: Collection,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -64,12 +64,12 @@ def test_an_accelerator_is_measured_beside_the_processor(
     config.write_text(CONFIG)
     arguments = ["--device", "cpu", "--config", str(config), "--rounds", "1", "--workers", "1"]
     more = ["--seconds", "2", "--small", "--gmd", str(builtin_collection.root)]
-    monkeypatch.setattr(sys, "argv", ["accelerator", *arguments, *more])
-    assert accelerator.main() == 0
+    monkeypatch.setattr(sys, "argv", ["gpu", *arguments, *more])
+    assert gpu.main() == 0
     said = capsys.readouterr().out
     assert len(re.findall(r"^ *[0-9.]+  ms: ", said, re.MULTILINE)) == 6
     differences = re.findall(r"^([0-9.e+-]+)  largest difference", said, re.MULTILINE)
     assert [float(one) < 1e-4 for one in differences] == [True, True]
-    monkeypatch.setattr(sys, "argv", ["accelerator", "--device", "cuda:99"])
-    assert accelerator.main() == 2
+    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cuda:99"])
+    assert gpu.main() == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,10 +1,10 @@
-"""LarsNet on an accelerator: ``stemgmd speed accelerator --device cuda``.
+"""LarsNet on a GPU: ``stemgmd speed gpu --device cuda``.
 
 Training: how long a batch is planned, played and analysed, and how long the nets take for a step
-on it, each alone and after warming up; how far what is played there is from what a processor plays.
+on it, each alone and after warming up; how far what is played there is from what a CPU plays.
 Separation: the masks of nets that take turns and of nets that are one batch, the real-time ratio of
 the paper's nets (random weights) and of the packaged ones, and how far the packaged ones' stems are
-from a processor's. Every figure is a median; the batches are those of the configuration.
+from the CPU's. Every figure is a median; the batches are those of the configuration.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _N_TABLES = 8
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
-        prog="stemgmd speed accelerator",
+        prog="stemgmd speed gpu",
         description="LarsNet's training and separation on a device",
     )
     parser.add_argument("--device", default="cuda", help="such as cuda (default) or cpu")
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _say(f"a step of the paper's nets, 24 segments of 11.9 s, {what}", seconds)
         _separation(device, options.seconds, options.rounds, paper=not options.small)
     except UserError as error:
-        print(f"benchmarks.speed.accelerator: error: {error}", file=sys.stderr)
+        print(f"benchmarks.speed.gpu: error: {error}", file=sys.stderr)
         return 2
     return 0
 
@@ -102,7 +102,7 @@ def _training(
     plans = [plain.plan(index) for index in range(4)]
     here = Player(voices, torch.device("cpu")).play(plans, config.n_samples)
     there = player.play(tabulate(plans), config.n_samples).cpu()
-    print(f"{float((here - there).abs().max()):.1e}  largest difference to a processor's stems")
+    print(f"{float((here - there).abs().max()):.1e}  largest difference to the CPU's stems")
     turns = cycle(tables[:_N_TABLES])
 
     def play() -> torch.Tensor:
@@ -148,7 +148,7 @@ def _separation(device: torch.device, seconds: float, rounds: int, *, paper: boo
         print(f"{speed.real_time_ratio:7.0f}  times real time: {name}{held}")
     there = Separator(packaged, device=device).separate(mixture.to(device)).cpu()
     here = Separator(packaged, device="cpu").separate(mixture)
-    print(f"{float((here - there).abs().max()):.1e}  largest difference to a processor's")
+    print(f"{float((here - there).abs().max()):.1e}  largest difference to the CPU's")
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from baselines.system import Input, System, SystemInfo
+from larsnet.separation.models import MODELS
 from stemgmd_build.errors import UserError
 
 GROUP: Final = "stemgmd.systems"
@@ -37,7 +38,7 @@ class Entry:
 _MIXTURE: Final[tuple[Input, ...]] = ("mixture",)
 _ORACLE: Final[tuple[Input, ...]] = ("mixture", "references")
 
-SYSTEMS: Final[dict[str, Entry]] = {
+_BOUNDS_AND_INFORMED: Final = {
     name: Entry(factory, inputs, summary)
     for name, factory, inputs, summary in (
         ("mixture", "baselines.systems:make_mixture", _MIXTURE, "the mixture as every stem"),
@@ -47,19 +48,14 @@ SYSTEMS: Final[dict[str, Entry]] = {
         ("magnitude", "baselines.systems:make_magnitude", _ORACLE, "ideal magnitude mask"),
         ("phase-sensitive", "baselines.systems:make_phase_sensitive", _ORACLE,
          "ideal phase-sensitive mask"),
-        ("nmf-fixed", "baselines.systems:make_nmf_fixed", _MIXTURE, "NMF with fixed spectra"),
-        ("nmf-sab", "baselines.systems:make_nmf_sab", _MIXTURE, "NMF with spectra that adapt late"),
-        ("nmfd", "baselines.systems:make_nmfd", _MIXTURE, "NMFD, templates in time and frequency"),
         ("nmfd-score-informed", "baselines.systems:make_nmfd_score_informed",
          ("mixture", "score"), "NMFD that is told every onset"),
-        ("larsnet-small", "larsnet.separation.system:make_larsnet_small", _MIXTURE,
-         "the packaged weights, masks as they are"),
-        ("larsnet-small-wiener", "larsnet.separation.system:make_larsnet_small_wiener", _MIXTURE,
-         "the packaged weights with the alpha-Wiener filter"),
-        ("larsnet-small-nmfd", "larsnet.separation.system:make_larsnet_small_nmfd", _MIXTURE,
-         "the packaged weights, refined by NMFD"),
     )
 }  # fmt: skip
+
+SYSTEMS: Final[dict[str, Entry]] = _BOUNDS_AND_INFORMED | {
+    model_id: Entry(model.factory, _MIXTURE, model.summary) for model_id, model in MODELS.items()
+}
 """Id -> entry of the systems of this project."""
 
 

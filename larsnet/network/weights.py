@@ -11,15 +11,20 @@ from larsnet.network.protocol import MaskNetwork
 from stemgmd_build.errors import UserError
 from stemgmd_build.paths import path_variable
 
-_FOLDER: Final = Path(__file__).parent.parent / "weights"
-PACKAGED_WEIGHTS: Final = _FOLDER / "larsnet-small.safetensors"
-NMFD_NET_WEIGHTS: Final = _FOLDER / "nmfd-net.safetensors"
+WEIGHTS: Final = Path(__file__).parent.parent / "weights"
+"""The folder of the packaged weights."""
+
+PACKAGED_WEIGHTS: Final = WEIGHTS / "larsnet-small.safetensors"
+NMFD_NET_WEIGHTS: Final = WEIGHTS / "nmfd-net.safetensors"
 
 
-def default_weights() -> Path:
-    """The file that STEMGMD_WEIGHTS names, else the packaged one. UserError if there is none."""
-    named = path_variable("STEMGMD_WEIGHTS")
-    path = named or PACKAGED_WEIGHTS
+def default_weights(packaged: str = PACKAGED_WEIGHTS.name) -> Path:
+    """A packaged file; STEMGMD_WEIGHTS names another in place of LarsNet-small's.
+
+    Raises UserError if there is none.
+    """
+    named = path_variable("STEMGMD_WEIGHTS") if packaged == PACKAGED_WEIGHTS.name else None
+    path = named or WEIGHTS / packaged
     if not path.is_file():
         if named:
             raise UserError(f"STEMGMD_WEIGHTS names {path}, which is no file")

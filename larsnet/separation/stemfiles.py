@@ -1,6 +1,6 @@
 """Recordings on disk to stems on disk: DIR/<track>/<stem>.wav, as Demucs and Open-Unmix write.
 
-WAV files are 32-bit float, which never clips; FLAC files 24-bit. All stems of a track appear at
+WAV files are 32-bit float unless asked otherwise, which never clips. All stems of a track appear at
 once, when all are written: until then they lie in a hidden folder that no failure leaves behind.
 """
 
@@ -9,24 +9,52 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from string import Formatter
+from typing import Final
 
 import numpy as np
 import soundfile
 
-from larsnet.separation.inference import Separator
-from larsnet.separation.waveforms import separate_blocks
+from larsnet.separation.waveforms import Engine, separate_blocks
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import publish, scratch_folder
-from stemgmd_build.recordings import SUFFIXES, Block, Source, open_source
+from stemgmd_build.recordings import SUFFIXES, Source, open_source
 
-FileFormat = Literal["wav", "flac"]
 
-_SUBTYPES: Final = {"wav": "FLOAT", "flac": "PCM_24"}
+@dataclass(frozen=True)
+class StemFormat:
+    """A kind of audio file: its ending, and what libsndfile calls the coding of samples."""
+
+    ext: str
+    subtype: str
+    words: str
+
+    @property
+    def clips(self) -> bool:
+        """Whether samples beyond full scale are lost."""
+        return self.subtype != "FLOAT"
+
+
+FORMATS: Final = {
+    ("wav", "float32"): StemFormat("wav", "FLOAT", "WAV, 32-bit float"),
+    ("wav", "int24"): StemFormat("wav", "PCM_24", "WAV, 24 bits"),
+    ("wav", "int16"): StemFormat("wav", "PCM_16", "WAV, 16 bits"),
+    ("flac", "int24"): StemFormat("flac", "PCM_24", "FLAC, 24 bits"),
+    ("flac", "int16"): StemFormat("flac", "PCM_16", "FLAC, 16 bits"),
+    ("mp3", ""): StemFormat("mp3", "MPEG_LAYER_III", "MP3, 320 kbit/s"),
+}
+"""(container, samples) -> format. The first of a container is its default."""
+
+WAV: Final = FORMATS["wav", "float32"]
+
+FILENAME: Final = "{track}/{stem}.{ext}"
+_FIELDS: Final = ("track", "trackext", "stem", "ext")
+_MP3_RATES_HZ: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_BYTES: Final = {"FLOAT": 4, "PCM_24": 3, "PCM_16": 2}
 _WAV_BYTES: Final = 4_000_000_000
 """A WAV file's sizes are 32-bit numbers; beyond this RF64 is written, its extension."""
 
@@ -40,10 +68,50 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What became of a track. ``n_clipped``: samples of 24-bit stems beyond full scale."""
+class Output:
+    """Where stems go, and how they are written.
+
+    ``filename`` is Demucs': a path below ``folder`` with {track}, {trackext}, {stem} and {ext}.
+    Raises UserError where it leaves the folder, or two stems would share a file.
+    """
 
     folder: Path
+    file_format: StemFormat = WAV
+    filename: str = FILENAME
+
+    def __post_init__(self) -> None:
+        try:
+            parts = list(Formatter().parse(self.filename))
+        except ValueError as error:
+            raise UserError(f"--filename {self.filename!r}: {error}") from error
+        fields = [field for _, field, _, _ in parts if field is not None]
+        if any(spec or conversion for _, _, spec, conversion in parts) or set(fields) - {*_FIELDS}:
+            known = ", ".join(f"{{{field}}}" for field in _FIELDS)
+            raise UserError(f"--filename {self.filename!r}: the fields are {known}")
+        if not {"track", "stem"} <= set(fields):
+            raise UserError(f"--filename {self.filename!r} must name {{track}} and {{stem}}")
+        if Path(self.filename).is_absolute() or ".." in Path(self.filename).parts:
+            raise UserError(f"--filename {self.filename!r} leads out of the output folder")
+
+    def path(self, track: Track, name: str, ext: str | None = None) -> Path:
+        """Where the stem, or another file, of a track goes."""
+        return self.folder / self.filename.format(
+            track=track.name,
+            trackext=track.path.suffix.removeprefix("."),
+            stem=name,
+            ext=ext or self.file_format.ext,
+        )
+
+    def is_there(self, track: Track, stems: Sequence[str]) -> bool:
+        """Whether all stems of a track are there already."""
+        return all(self.path(track, stem).is_file() for stem in stems)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a track. ``n_clipped``: samples beyond full scale that were clipped."""
+
+    paths: tuple[Path, ...]
     n_samples: int
     sample_rate: int
     n_clipped: int
@@ -77,7 +145,7 @@ def find_tracks(inputs: Sequence[Path], out: Path) -> list[Track]:
     tracks = []
     for path, name in found:
         bare = _bare(name)
-        wanted = name if shared[_key(bare)] > 1 else bare
+        wanted = _bare(name, keep_ending=True) if shared[_key(bare)] > 1 else bare
         unique, number = wanted, 2
         while _key(unique) in taken:
             unique, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
@@ -86,14 +154,12 @@ def find_tracks(inputs: Sequence[Path], out: Path) -> list[Track]:
     return tracks
 
 
-def refuse_to_overwrite(
-    tracks: Sequence[Track], out: Path, stems: Sequence[str], file_format: FileFormat
-) -> None:
+def refuse_to_overwrite(tracks: Sequence[Track], output: Output, stems: Sequence[str]) -> None:
     """Raise UserError where a stem would be written over one of the recordings themselves."""
     recordings = {track.path.resolve(): track.path for track in tracks}
     for track in tracks:
         for stem in stems:
-            target = (out / track.name / f"{stem}.{file_format}").resolve()
+            target = output.path(track, stem).resolve()
             if target in recordings:
                 raise UserError(
                     f"{recordings[target]} would be overwritten by the stem {stem} of "
@@ -102,99 +168,98 @@ def refuse_to_overwrite(
 
 
 def separate_file(
-    separator: Separator,
+    engine: Engine,
     track: Track,
-    out: Path,
-    file_format: FileFormat = "wav",
+    output: Output,
     *,
     progress: Callable[[float, float | None], None] = lambda done_sec, all_sec: None,
 ) -> Written:
-    """Separate one recording; its stems appear in ``out / track.name`` when all are done.
+    """Separate one recording; its stems appear when all are done.
 
     Args:
-        separator: made with ``sum_to_mixture`` for stems that add up to the recording.
+        engine: what separates.
         track: from :func:`find_tracks`.
-        out: the output folder.
-        file_format: of the stems.
+        output: where stems go.
         progress: is told seconds done, and in all where that is known.
 
     Raises:
         UserError: a recording that cannot be read or is empty, a folder or disk that cannot be
             written, memory that does not suffice. No stem of this track is left behind.
     """
+    folder = output.path(track, engine.stems[0]).parent
     with open_source(track.path) as source:
-        folder = out / track.name
         try:
-            runs = separate_blocks(separator, source.blocks(), source.sample_rate)
-            with scratch_folder(out) as partial:
-                written = _write(
-                    partial, runs, separator.stems, file_format, source, folder, progress
-                )
-                if written.n_samples == 0:
+            with scratch_folder(output.folder) as partial:
+                n_samples, n_clipped = _write(partial, engine, output.file_format, source, progress)
+                if n_samples == 0:
                     raise UserError("it holds no samples")
-                _check(partial, written.n_samples)
-                folder.mkdir(parents=True, exist_ok=True)
-                for path in partial.iterdir():
-                    if (folder / path.name).is_dir():
-                        raise UserError(f"{folder / path.name} is a folder; a stem is to go there")
-                for path in partial.iterdir():
-                    publish(path, folder / path.name)
+                _check(partial, n_samples)
+                moves = [
+                    (partial / f"{stem}.{output.file_format.ext}", output.path(track, stem))
+                    for stem in engine.stems
+                ]
+                for _, target in moves:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    if target.is_dir():
+                        raise UserError(f"{target} is a folder; a stem is to go there")
+                for path, target in moves:
+                    publish(path, target)
         except UserError as error:
             named = str(track.path) in str(error)
             raise UserError(str(error) if named else f"{track.path}: {error}") from error
         except MemoryError as error:
             raise UserError(f"{track.path}: out of memory; free some memory") from error
         except (OSError, soundfile.SoundFileError, AssertionError) as error:
-            raise UserError(f"{folder} cannot be written: {_reason(error, out)}") from error
-    return written
+            reason = _reason(error, output.folder)
+            raise UserError(f"{folder} cannot be written: {reason}") from error
+        paths = tuple(target for _, target in moves)
+        return Written(paths, n_samples, source.sample_rate, n_clipped)
 
 
 def _write(
     partial: Path,
-    runs: Iterable[Block],
-    stems: Sequence[str],
-    file_format: FileFormat,
+    engine: Engine,
+    file_format: StemFormat,
     source: Source,
-    folder: Path,
     progress: Callable[[float, float | None], None],
-) -> Written:
-    container = file_format.upper()
-    if file_format == "flac" and not _suits_flac(source):
-        raise UserError(
-            f"FLAC cannot hold {source.n_channels} channels at {source.sample_rate} Hz; "
-            "use --format wav"
-        )
-    if file_format == "wav" and _may_be_too_long(source):
+) -> tuple[int, int]:
+    """Write the stems; how many samples each has, and how many of all were clipped."""
+    _check_container(file_format, source)
+    container = file_format.ext.upper()
+    sample_bytes = source.n_channels * _BYTES.get(file_format.subtype, 0)
+    if container == "WAV" and _may_be_too_long(source, sample_bytes):
         container = "RF64"
+    how = {"compression_level": 0.0, "bitrate_mode": "CONSTANT"} if container == "MP3" else {}
     n_samples = n_clipped = 0
     with ExitStack() as stack:
         files = [
             stack.enter_context(
                 soundfile.SoundFile(
                     # a descriptor: libsndfile's Python takes no name that is not UTF-8
-                    os.open(partial / f"{stem}.{file_format}", os.O_CREAT | os.O_RDWR, 0o666),
+                    os.open(partial / f"{stem}.{file_format.ext}", os.O_CREAT | os.O_RDWR, 0o666),
                     "w",
                     source.sample_rate,
                     source.n_channels,
-                    subtype=_SUBTYPES[file_format],
+                    subtype=file_format.subtype,
                     format=container,
                     closefd=True,
+                    **how,
                 )
             )
-            for stem in stems
+            for stem in engine.stems
         ]
-        for block in runs:
+        for block in separate_blocks(engine, source.blocks(), source.sample_rate):
             n_samples += block.shape[-1]
-            if container == "WAV" and 4 * source.n_channels * n_samples > _WAV_BYTES:
-                raise UserError("it is too long for WAV; use --format flac")
-            if file_format == "flac":
+            if container == "WAV" and sample_bytes * n_samples > _WAV_BYTES:
+                raise UserError("it is too long for WAV; use --flac")
+            if file_format.clips:
                 n_clipped += int(np.count_nonzero(np.abs(block) > 1))
             for file, stem_block in zip(files, block, strict=True):
                 file.write(stem_block.T)
             progress(n_samples / source.sample_rate, source.about_sec)
     for path in partial.iterdir():
         _forget_the_time(path)
-    return Written(folder, n_samples, source.sample_rate, n_clipped)
+    return n_samples, n_clipped
 
 
 def _forget_the_time(path: Path) -> None:
@@ -209,27 +274,37 @@ def _forget_the_time(path: Path) -> None:
             file.write(bytes(4))
 
 
-def _suits_flac(source: Source) -> bool:
-    """At most eight channels; above 65,535 Hz libFLAC's subset knows tens of hertz alone."""
-    rate = source.sample_rate
-    plain = rate <= 65_535 or (rate % 10 == 0 and rate <= 655_350)
-    return source.n_channels <= 8 and plain
+def _check_container(file_format: StemFormat, source: Source) -> None:
+    """Raise UserError where a container cannot hold such a recording.
+
+    FLAC: above 65,535 Hz libFLAC's subset knows tens of hertz alone.
+    """
+    rate, n_channels = source.sample_rate, source.n_channels
+    suits = {
+        "wav": True,
+        "flac": n_channels <= 8 and (rate <= 65_535 or (rate % 10 == 0 and rate <= 655_350)),
+        "mp3": n_channels <= 2 and rate in _MP3_RATES_HZ,
+    }
+    if not suits[file_format.ext]:
+        raise UserError(
+            f"{file_format.ext.upper()} cannot hold {n_channels} channels at {rate} Hz; write WAV"
+        )
 
 
-def _may_be_too_long(source: Source) -> bool:
-    """Whether stems might not fit into WAV. What ffprobe tells may be wrong by a half."""
+def _may_be_too_long(source: Source, sample_bytes: int) -> bool:
+    """Whether stems might not fit into WAV. What a container tells may be wrong by a half."""
     if source.n_samples is not None:
-        return 4 * source.n_channels * source.n_samples > _WAV_BYTES
+        return sample_bytes * source.n_samples > _WAV_BYTES
     if source.about_sec is None:
         return True
-    return 8 * source.n_channels * source.about_sec * source.sample_rate > _WAV_BYTES
+    return 2 * sample_bytes * source.about_sec * source.sample_rate > _WAV_BYTES
 
 
 def _check(folder: Path, n_samples: int) -> None:
     """libsndfile says nothing when the last bytes do not fit on the disk."""
     for path in folder.iterdir():
         with soundfile.SoundFile(os.open(path, os.O_RDONLY), closefd=True) as file:
-            if file.frames != n_samples:
+            if file.frames != n_samples:  # of MP3 too: its first frame tells the length
                 raise OSError(f"{path.name} came out short; is the disk full?")
 
 
@@ -258,13 +333,13 @@ def _files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(name, file) for file in files)
 
 
-def _bare(name: Path) -> Path:
+def _bare(name: Path, *, keep_ending: bool = False) -> Path:
     """The folder of a recording's stems: its name without the ending.
 
     What is left of "...wav" would be "..", another folder; and names that end in dots or spaces are
     other names on some systems. Longer names than 240 bytes leave no room for a number.
     """
-    stem = name.stem.rstrip(". ")
+    stem = (name.name if keep_ending else name.stem).rstrip(". ")
     while len(os.fsencode(stem)) > 240:
         stem = stem[:-1]
     return name.with_name(stem or "recording")

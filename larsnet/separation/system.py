@@ -20,6 +20,7 @@ from larsnet.network.protocol import n_parameters
 from larsnet.network.weights import NMFD_NET_WEIGHTS, default_weights
 from larsnet.separation import refinement
 from larsnet.separation.inference import Separator
+from larsnet.separation.models import MODELS, NMFD_NET
 from larsnet.separation.waveforms import (
     SeparationOptions,
     make_separator,
@@ -28,9 +29,6 @@ from larsnet.separation.waveforms import (
 from larsnet.training.config import TrainConfig, train_config
 from stemgmd_build.errors import UserError
 from stemgmd_build.taxonomy import SAMPLE_RATE, STEM_OF_PIECE, STEMS
-
-WIENER_EXPONENT: Final = 1.0
-"""Of the paper's own comparison (arXiv 2312.09663, section 5)."""
 
 VERSION: Final = "2"
 """Goes up whenever the code, not the weights, may give other stems."""
@@ -56,41 +54,28 @@ class LarsnetSystem:
         return stems
 
 
-def make_larsnet_small(
-    device: str = "cpu", *, wiener: float | None = None, refine: bool = False
-) -> System:
-    """The packaged weights. Raises UserError where they or the device are not there."""
-    suffix, more = ("", "") if wiener is None else ("-wiener", ", Wiener")
-    if refine:
-        suffix, more = "-nmfd", " + NMFD"
+def make_packaged(model_id: str, device: str = "cpu") -> System:
+    """A network of :data:`larsnet.separation.models.MODELS`.
+
+    Raises UserError where its weights or the device are not there.
+    """
+    model = (MODELS | NMFD_NET)[model_id]
     return make_larsnet(
-        default_weights(),
-        id=f"larsnet-small{suffix}",
-        name=f"LarsNet-small{more}",
+        default_weights(model.weights),
+        id=model_id,
+        name=model.name,
         licence="MIT",
         device=device,
-        wiener=wiener,
-        refine=refine,
+        wiener=model.wiener,
+        refine=model.refine,
     )
 
 
-make_larsnet_small_wiener = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT)
-make_larsnet_small_nmfd = functools.partial(make_larsnet_small, wiener=WIENER_EXPONENT, refine=True)
-
-
-def make_nmfd_net(device: str = "cpu", *, refine: bool = False) -> System:
-    """The packaged NMFD-net, alone or with NMFD fitted to its stems. Raises UserError as above."""
-    return make_larsnet(
-        NMFD_NET_WEIGHTS,
-        id="nmfd-net-fitted" if refine else "nmfd-net",
-        name="NMFD-net, fitted" if refine else "NMFD-net",
-        licence="MIT",
-        device=device,
-        refine=refine,
-    )
-
-
-make_nmfd_net_fitted = functools.partial(make_nmfd_net, refine=True)
+make_larsnet_small = functools.partial(make_packaged, "larsnet-small")
+make_larsnet_small_wiener = functools.partial(make_packaged, "larsnet-small-wiener")
+make_larsnet_small_nmfd = functools.partial(make_packaged, "larsnet-small-nmfd")
+make_nmfd_net = functools.partial(make_packaged, "nmfd-net")
+make_nmfd_net_fitted = functools.partial(make_packaged, "nmfd-net-fitted")
 
 
 def make_larsnet(

@@ -17,27 +17,100 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import soxr
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
+from baselines.blocks import BlockConfig, cut_blocks, faded
 from baselines.checks import LOUDEST
+from baselines.system import Inputs, System
 from larsnet.network.protocol import MaskNetwork
-from larsnet.network.weights import default_weights, load_weights
 from larsnet.separation.inference import Separator
 from larsnet.separation.refinement import RefinedSeparator
 from larsnet.separation.streaming import RUN_SAMPLES
 from stemgmd_build.errors import UserError
-from stemgmd_build.recordings import MAX_CHANNELS, RATES_HZ, Block
-from stemgmd_build.taxonomy import SAMPLE_RATE
+from stemgmd_build.recordings import Block
+from stemgmd_build.taxonomy import SAMPLE_RATE, STEMS
 
 _GRID: Final = 2.0**23
+
+
+class Engine(Protocol):
+    """What separates a stream; the rest of this package reads and writes around it."""
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        ...
+
+    @property
+    def sum_to_mixture(self) -> bool:
+        """Whether stems add up to the mixture."""
+        ...
+
+    def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Separate float32 (batch, 2, samples) at 44.1 kHz, one after the other the file.
+
+        Yields:
+            (batch, stems, 2, samples), one after the other as long as the file.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SystemEngine:
+    """A system of the leaderboard that needs the mixture alone, in blocks of 48 s."""
+
+    system: System
+    sum_to_mixture: bool = False
+    stems: tuple[str, ...] = STEMS
+
+    def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """See :class:`Engine`."""
+
+        def estimates() -> Iterator[tuple[Tensor, bool]]:
+            for block, is_last in cut_blocks(chunks, BlockConfig()):
+                rows = [self.system.separate(Inputs(row.numpy())) for row in block]
+                yield torch.from_numpy(np.stack(rows)), is_last
+
+        for run in faded(estimates(), BlockConfig()):
+            yield from (part.clone() for part in torch.split(run, RUN_SAMPLES, dim=-1))
+
+
+@dataclass(frozen=True)
+class TwoStems:
+    """One stem of an engine, and the sum of its others."""
+
+    engine: Engine
+    stem: str
+
+    def __post_init__(self) -> None:
+        if self.stem not in self.engine.stems:
+            raise UserError(
+                f"no stem {self.stem!r}; this model gives {', '.join(self.engine.stems)}"
+            )
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """The stem, and the rest by Demucs' name for it."""
+        return self.stem, f"no_{self.stem}"
+
+    @property
+    def sum_to_mixture(self) -> bool:
+        """See :class:`Engine`."""
+        return self.engine.sum_to_mixture
+
+    def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """See :class:`Engine`."""
+        row = self.engine.stems.index(self.stem)
+        for stems in self.engine.stream(chunks):
+            one = stems[:, row]
+            others = torch.cat((stems[:, :row], stems[:, row + 1 :]), dim=1)
+            yield torch.stack((one, others.sum(dim=1)), dim=1)
 
 
 @dataclass(frozen=True)
@@ -70,68 +143,8 @@ def make_separator(model: MaskNetwork, options: SeparationOptions) -> Separator:
     )
 
 
-def separate(
-    waveform: ArrayLike,
-    sample_rate: int,
-    *,
-    options: SeparationOptions | None = None,
-    weights: Path | None = None,
-) -> dict[str, NDArray[np.float32]]:
-    """Stems of a waveform, by name.
-
-    Args:
-        waveform: ([channels,] samples), floating point, full scale 1.0; an array or a tensor.
-        sample_rate: in Hz.
-        options: default: the nets' own masks, on the processor.
-        weights: as in :func:`load_weights`.
-
-    Returns:
-        float32 (channels, samples) for each stem, as long as ``waveform``, at its rate.
-
-    Raises:
-        UserError: no weights, a shape that is no recording, samples that are whole numbers or
-            not finite.
-    """
-    options = options or SeparationOptions()
-    if isinstance(waveform, Tensor):
-        waveform = waveform.detach().cpu()
-    try:
-        given = np.asarray(waveform)
-        if given.dtype.kind in "iub":
-            raise UserError(
-                f"a waveform is floating point with full scale 1.0, not {given.dtype}; divide it "
-                "by its full scale (int16: by 32768)"
-            )
-        if given.dtype.kind == "c":
-            raise UserError("a waveform is real, not complex")
-        samples = np.atleast_2d(given.astype(np.float32))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"a waveform is an array of numbers ({error})") from error
-    low, high = RATES_HZ
-    if not isinstance(sample_rate, int | float | np.number):
-        raise UserError(f"the rate must be a number of Hz, not {sample_rate!r}")
-    if samples.ndim != 2 or not 1 <= len(samples) <= MAX_CHANNELS:
-        raise UserError(f"a waveform is (channels, samples), not {np.shape(samples)}")
-    if not low <= sample_rate <= high:
-        raise UserError(f"the rate must be {low} to {high} Hz, not {sample_rate}")
-    path = default_weights() if weights is None else weights
-    files = path.iterdir() if path.is_dir() else [path]
-    written = max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
-    separator = _kept_separator(path, written, options)
-    runs = separate_blocks(separator, [samples], sample_rate)
-    nothing = np.zeros((len(separator.stems), len(samples), 0), np.float32)
-    stems = np.concatenate([nothing, *runs], axis=-1)
-    return dict(zip(separator.stems, stems, strict=True))
-
-
-@lru_cache(maxsize=1)
-def _kept_separator(weights: Path, written: int, options: SeparationOptions) -> Separator:
-    """``written`` is the time of the file, so that weights trained on are read again."""
-    return make_separator(load_weights(weights), options)
-
-
 def separate_blocks(
-    separator: Separator, blocks: Iterable[Block], sample_rate: int
+    separator: Engine, blocks: Iterable[Block], sample_rate: int
 ) -> Iterator[NDArray[np.float32]]:
     """Stems of a stream.
 

@@ -173,6 +173,8 @@ def _add_estimates(parser: argparse.ArgumentParser) -> None:
         help="what a stem without file means (default: error)")  # fmt: skip
     add("--inputs", default="mixture", help="what it saw: mixture[,score][,references]")
     add("--trained-on", default="not stated", help="the data that it learnt from")
+    add("--seen", default="", metavar="NAMES", help="kits and sets among that data, with commas: "
+        "ids of kits, stemgmd, idmt, mdb, enst; their clips stand apart in tables")  # fmt: skip
     add("--parameters", type=int, default=0, help="how many numbers it has learnt")
     add("--licence", default="not stated", help="of code and weights")
     add("--url", default="", help="where it is to be had")
@@ -299,6 +301,7 @@ def _score(options: argparse.Namespace) -> int:
         inputs=tuple(allowed[name] for name in options.inputs.split(",")),
         revision=options.revision or "",
         trained_on=options.trained_on,
+        kits_seen=tuple(filter(None, options.seen.split(","))),
         n_parameters=options.parameters,
         licence=options.licence,
         summary=options.summary or "stems made elsewhere",

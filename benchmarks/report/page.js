@@ -32,6 +32,8 @@ stemgmd.number = function (x, digits) {
 };
 
 stemgmd.board = () => stemgmd.data.boards.find((board) => board.view === stemgmd.state.view);
+/** Pages of earlier versions have one set of captions for all boards. */
+stemgmd.captions = () => stemgmd.board().captions || stemgmd.data.captions;
 stemgmd.metric = () => stemgmd.data.metrics.find((metric) => metric.id === stemgmd.state.metric);
 stemgmd.rows = () => stemgmd.board().rows.filter((row) => stemgmd.state.groups.has(row.group));
 stemgmd.system = (id) => stemgmd.data.systems.find((system) => system.id === id);
@@ -142,8 +144,8 @@ stemgmd.estimate = (row, metric, over) => (row.summaries[metric] || {})[over];
     });
     const table = document.getElementById("board");
     table.replaceChildren(element("thead", {}, element("tr", {}, columns().map(header))), ...bodies.filter(Boolean));
-    document.getElementById("board-caption").textContent = `${data.captions.board} ${stemgmd.board().data}`;
-    document.getElementById("board-columns").textContent = data.captions.columns;
+    document.getElementById("board-caption").textContent = `${stemgmd.captions().board} ${stemgmd.board().data}`;
+    document.getElementById("board-columns").textContent = stemgmd.captions().columns;
   }
 
   function radio(name, id, label, chosen, type = "radio") {

@@ -56,7 +56,6 @@ def make_page(
         "against": boards[0].against,
         "systems": [_system(system) for system in results.systems],
         "boards": [_board(board, results) for board in boards],
-        "captions": _captions(boards[0]),
         "published": _published(),
         "clips": [{"name": c.name, "title": c.title, "file": clip_file(c)} for c in clips],
     }  # fmt: skip
@@ -133,7 +132,8 @@ def _board(board: Board, results: Results) -> dict[str, Any]:
         "headline": board.headline.id,
         "metrics": [metric.id for metric in board.metrics],
         "crosstalk": board.crosstalk,
-        "data": tables.describe_data(board, results),
+        "captions": {k: tables.told_of(board, text) for k, text in _captions(board).items()},
+        "data": tables.told_of(board, tables.describe_data(board, results)),
         "machines": tables.describe_machines(board),
         "pairs": board.n_pairs,
         "rows": [_row(row) for row in board.rows],
@@ -168,7 +168,8 @@ def _captions(board: Board) -> dict[str, str]:
     base = f"{against}, in other groups to their best" if against else tables.BEST
     return {
         "board": f"{tables.in_words(headline)}. Columns without brackets show their intervals when "
-        f"pointed at. {tables.INTERVALS} {tables.TESTS.format(base=base)}",
+        f"pointed at. {tables.line_to_beat(board)}{tables.INTERVALS} "
+        f"{tables.TESTS.format(base=base)}",
         "columns": f"{tables.POOLING} "
         + " ".join(f"{m.label}: {m.meaning}." for m in board.metrics)
         + " Real time: seconds of audio separated in a second of wall clock.",

@@ -71,7 +71,7 @@
     const over = { all: "all pairs", macro: "mean over stems" }[state.over] || state.over;
     const barred = (found) => !Number.isNaN(value(found[1])), few = (found) => barred(found) && found[4] < data.few;
     const some = (test) => rows.some((item) => test(item.found));
-    const bars = some(barred) ? `${data.captions.bars}${some(few) ? `; ${data.captions.marked}` : ""}. ` : "";
+    const bars = some(barred) ? `${stemgmd.captions().bars}${some(few) ? `; ${stemgmd.captions().marked}` : ""}. ` : "";
     document.getElementById("dots-caption").textContent = `${metric.meaning}; ${over}. ${bars}${stemgmd.board().data}`;
     if (!rows.length) return box.replaceChildren("No value of this metric here.");
     // Where there is no room beside the marks, name and value stand above them, and lines only between.
@@ -120,7 +120,7 @@
     const all = stemgmd.rows().map((row) => ({ row, info: stemgmd.system(row.system), found: stemgmd.estimate(row, metric.id, "all") }));
     const rows = all.filter((item) => item.info.speed !== null && item.info.speed > 0 && Number.isFinite(value(item.found[0])));
     const left_out = all.filter((item) => !rows.includes(item)).map((item) => item.info.name);
-    document.getElementById("speed-caption").textContent = `${data.captions.speed} ${stemgmd.board().machines}` +
+    document.getElementById("speed-caption").textContent = `${stemgmd.captions().speed} ${stemgmd.board().machines}` +
       (left_out.length ? ` Without a measured speed: ${left_out.join(", ")}.` : "");
     if (!rows.length) return box.replaceChildren("No speed was measured.");
     const width = box.clientWidth, height = width < 600 ? 420 : 440, left = 40, right = width - 14, top = 12, bottom = height - 42, size = width < 600 ? 3.5 : 5;
@@ -172,7 +172,7 @@
     });
     box.replaceChildren(...figures.map((item) => item.figure));
     for (const { stem, figure } of figures) figure.append(panel(stem, rows, marks, figure.clientWidth, metric));
-    document.getElementById("boxes-caption").textContent = `${metric.label}${metric.unit ? ", " + metric.unit : ""}: ${data.captions.boxes} ${stemgmd.board().data}`;
+    document.getElementById("boxes-caption").textContent = `${metric.label}${metric.unit ? ", " + metric.unit : ""}: ${stemgmd.captions().boxes} ${stemgmd.board().data}`;
   }
 
   stemgmd.drawCharts = function () {

@@ -7,7 +7,7 @@ numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -163,10 +163,10 @@ def _board_tables(board: Board, data: str) -> list[Table]:
         if board.crosstalk[row.system.system]
     ]
     tables += [_kit_table(row, board, data) for row in board.rows if row.kits]
-    return [replace(table, caption=_told_of(board, table.caption)) for table in tables]
+    return [replace(table, caption=told_of(board, table.caption)) for table in tables]
 
 
-def _told_of(board: Board, caption: str) -> str:
+def told_of(board: Board, caption: str) -> str:
     """The same of recordings, where nothing is performed on several kits."""
     if board.kits:
         return caption
@@ -175,18 +175,29 @@ def _told_of(board: Board, caption: str) -> str:
 
 def _lines_to_beat(board: Board, metric: Metric) -> list[tuple[str, ...]]:
     """Of onsets: what the same detector finds in the mixture, and in the true stems if any."""
-    if metric.id != "onset_f":
-        return []
     lines = (
         ("the mixture: the line to beat", "onset_f_mixture"),
         ("the true stems: the ceiling", "onset_f_true"),
     )
-    # The same pairs, and so the same lines, for every system that could be run on all clips.
-    with_onsets = [row.summaries for row in board.rows if "onset_f_mixture" in row.summaries]
-    if not with_onsets:
-        return []
-    found = max(with_onsets, key=lambda summaries: summaries["onset_f_mixture"].pooled.n)
+    found = _same_for_all(board) if metric.id == "onset_f" else {}
     return [(name, *_cells(found[key], metric)) for name, key in lines if key in found]
+
+
+def line_to_beat(board: Board) -> str:
+    """Of a board that is ranked by onsets, a sentence with what the mixture itself has."""
+    found = _same_for_all(board).get("onset_f_mixture")
+    if board.headline.id != "onset_f" or found is None:
+        return ""
+    values = {"all": found.pooled, **{STEM_ABBREVIATIONS[s]: e for s, e in found.stems.items()}}
+    digits = board.headline.digits
+    told = ", ".join(f"{name} {number(e.value, digits)}" for name, e in values.items())
+    return f"The same detector on the mixture, the line to beat: {told}. "
+
+
+def _same_for_all(board: Board) -> Mapping[str, Summary]:
+    """Summaries of a system that was run on every clip: the lines are the same for all of those."""
+    found = [row.summaries for row in board.rows if "onset_f_mixture" in row.summaries]
+    return max(found, key=lambda row: row["onset_f_mixture"].pooled.n) if found else {}
 
 
 def _cells(summary: Summary, metric: Metric) -> tuple[str, ...]:
@@ -224,7 +235,7 @@ def _condition_table(family: Sequence[Board]) -> Table:
     names = dict.fromkeys(row.system.name for board in same for row in board.rows)
     return Table(
         f"{headline.label} on {first.place}, as they are and changed",
-        _told_of(first, f"{in_words(headline)}. {POOLING} {INTERVALS}"),
+        told_of(first, f"{in_words(headline)}. {POOLING} {INTERVALS}"),
         ("system", "the clips", "clips", "all", "macro", *STEM_ABBREVIATIONS.values()),
         tuple(
             (

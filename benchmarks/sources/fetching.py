@@ -57,6 +57,7 @@ def _archive(archive: Archive, path: Path) -> Path:
     import pooch
     import requests
 
+    pooch.get_logger().setLevel("WARNING")  # the bar says what it would say
     try:
         pooch.retrieve(
             archive.url,

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 from small_builds import error_line, stemgmd_here
 from small_recordings import make_idmt, make_mdb, put
 
+from benchmarks.report.board import make_boards
+from benchmarks.report.results import read_results
 from benchmarks.results_folder import ResultsFolder
 from benchmarks.run import Task, run_task
 from benchmarks.sources import CONDITIONS, KITS, Selection, folder, idmt, load, mdb
@@ -105,6 +108,10 @@ def test_sets_are_scored_and_tabled_from_the_command_line(tmp_path: Path) -> Non
         "ideal-ratio cannot be run on 2 of the 3 clips",
     ):
         assert words in text, words
+    results = read_results([out])
+    told = [changed(s, kits_seen=("mdb",) if s.system == "zero" else ()) for s in results.systems]
+    views = [board.view for board in make_boards(replace(results, systems=tuple(told)))]
+    assert views == ["idmt", "idmt, mp3", "mdb", "mdb, seen", "mdb, quiet", "mdb, quiet, seen"]
     assert "undefined" not in text.partition("## Further")[0], "a loop without stems is no pair"
     assert "no 'loud'" in error_line(
         stemgmd_here("bench", "run", "--source", "mdb", "--data", tmp_path / "mdb",

@@ -33,7 +33,7 @@ def draw() -> None:
     # The segment in which the quietest stem is loudest: all five can be seen.
     energy = [float((item.stems**2).sum(axis=(1, 2)).min()) for item in data]
     mixture = data[int(np.argmax(energy))].mixture
-    stems = larsnet.separate(mixture, SAMPLE_RATE, wiener=1.0, refine=True)
+    stems = larsnet.separate(mixture, SAMPLE_RATE)
     rows = {"mixture": mixture, **{name: stems[name] for name in STEMS}}
     levels = {name: spectrogram_db(audio) for name, audio in rows.items()}
     top = max(level.max() for level in levels.values())

@@ -96,20 +96,14 @@ def shown_rows(page: Path, head: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", [DOCS / "how-to" / "separate.md", *CARDS], ids=lambda p: p.stem)
 def test_scores_of_models_are_the_boards(page: Path) -> None:
-    """A row names a system of the board, or the options of `stemgmd separate` that make it."""
-    options = {
-        "--wiener 1 --refine": "larsnet-small-nmfd",
-        "--wiener 1": "larsnet-small-wiener",
-        "none": "larsnet-small",
-    }
     pooled = board_values(BOARD).query("stem == 'all'").set_index("system").value
-    head = re.search(r"^\| (?:options|model) \|.*$", page.read_text("utf-8"), re.MULTILINE)
+    head = re.search(r"^\| model \|.*$", page.read_text("utf-8"), re.MULTILINE)
     assert head is not None
     rows = shown_rows(page, head[0])
     assert rows
     for name, score, *_ in rows:
         named = re.sub(r"`| \(default\)", "", name)
-        assert score == f"{pooled[options.get(named, named)]:.2f}", name
+        assert score == f"{pooled[named]:.2f}", name
 
 
 def systems() -> dict[str, dict[str, Any]]:

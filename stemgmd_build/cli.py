@@ -52,7 +52,7 @@ FOR_MAINTAINERS: Final[dict[str, tuple[str, str]]] = {
 }
 
 EXTRAS: Final = {
-    "build": "mido pretty_midi fluidsynth defusedxml threadpoolctl matplotlib",
+    "build": "pretty_midi fluidsynth defusedxml threadpoolctl matplotlib",
     "bench": "pandas mir_eval museval PIL pooch requests",
     "train": "tensorboard",
     "cluster": "dask distributed",

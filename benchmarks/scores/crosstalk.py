@@ -22,8 +22,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from baselines.onsets import merge_hits
 from benchmarks.scores.metrics import Floats, checked_audio, decibels
-from benchmarks.scores.onsets import merge_hits
 from stemgmd_build.taxonomy import SAMPLE_RATE
 
 ALONE_SEC: Final = 0.1

@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 import soundfile
 
+from larsnet.separation.midi import write_midi
 from larsnet.separation.waveforms import Engine, separate_blocks
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import publish, scratch_folder
@@ -72,12 +73,14 @@ class Output:
     """Where stems go, and how they are written.
 
     ``filename`` is Demucs': a path below ``folder`` with {track}, {trackext}, {stem} and {ext}.
-    Raises UserError where it leaves the folder, or two stems would share a file.
+    ``midi``: the hits of the stems too, as ``onsets.mid``. Raises UserError where a name leaves the
+    folder, or two stems would share a file.
     """
 
     folder: Path
     file_format: StemFormat = WAV
     filename: str = FILENAME
+    midi: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -198,10 +201,16 @@ def separate_file(
                     (partial / f"{stem}.{output.file_format.ext}", output.path(track, stem))
                     for stem in engine.stems
                 ]
+                if output.midi:
+                    files = {
+                        stem: path for stem, (path, _) in zip(engine.stems, moves, strict=True)
+                    }
+                    write_midi(partial / "onsets.mid", track.path, files)
+                    moves.append((partial / "onsets.mid", output.path(track, "onsets", "mid")))
                 for _, target in moves:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     if target.is_dir():
-                        raise UserError(f"{target} is a folder; a stem is to go there")
+                        raise UserError(f"{target} is a folder; a file is to go there")
                 for path, target in moves:
                     publish(path, target)
         except UserError as error:

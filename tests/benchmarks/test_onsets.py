@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baselines.onsets import SHORTEST_GAP_SEC
 from benchmarks.scores import onsets
 from benchmarks.scores.metrics import Floats
 
@@ -135,9 +136,9 @@ def test_flams_count_as_one_hit() -> None:
 @given(st.lists(st.floats(0, 100), max_size=50))
 def test_merged_hits_are_apart_and_every_hit_is_near_one(hits_sec: list[float]) -> None:
     merged = onsets.merge_hits(hits_sec)
-    assert (np.diff(merged) >= onsets.SHORTEST_GAP_SEC).all()
+    assert (np.diff(merged) >= SHORTEST_GAP_SEC).all()
     for hit_sec in hits_sec:
-        assert np.abs(merged - hit_sec).min() < onsets.SHORTEST_GAP_SEC
+        assert np.abs(merged - hit_sec).min() < SHORTEST_GAP_SEC
 
 
 @pytest.mark.parametrize("n_samples", [1, 100, 2049])

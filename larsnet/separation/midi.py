@@ -20,7 +20,7 @@ from stemgmd_build.recordings import Block, open_source
 from stemgmd_build.taxonomy import ARTICULATION_OF_NOTE, PIECES, SAMPLE_RATE
 
 _NOTE_OF_PIECE: Final = {
-    name: note for note, name in reversed(ARTICULATION_OF_NOTE.items()) if name in PIECES
+    name: note for note, name in ARTICULATION_OF_NOTE.items() if name in PIECES
 }
 NOTES: Final = {
     **_NOTE_OF_PIECE,

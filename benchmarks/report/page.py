@@ -37,7 +37,7 @@ GUIDE: Final = "\n".join(
     )
 )
 ASSETS: Final = "assets"
-_SCRIPTS: Final = ("page.js", "page_charts.js", "page_player.js")
+_SCRIPTS: Final = ("page.js", "page_charts.js", "player.js", "page_player.js")
 
 
 def make_page(
@@ -103,7 +103,8 @@ def _plain(value: Any) -> Any:
 
 
 def _part(name: str) -> str:
-    return (files("benchmarks.report") / name).read_text("utf-8").rstrip()
+    package = "larsnet.separation" if name == "player.js" else "benchmarks.report"
+    return (files(package) / name).read_text("utf-8").rstrip()
 
 
 def _system(system: SystemRecord) -> dict[str, Any]:

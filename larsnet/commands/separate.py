@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     from larsnet.separation.front import Separator
     from larsnet.separation.stemfiles import Output, find_tracks, refuse_to_overwrite
 
-    output = Output(options.out, _format(options), options.filename, options.midi)
+    output = Output(options.out, _format(options), options.filename, options.midi, options.player)
     with ExitStack() as stack:
         inputs = [
             stack.enter_context(_standard_input()) if str(path) == "-" else path
@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     samples.add_argument("--int24", action="store_true", help="24-bit samples; FLAC's default")
     samples.add_argument("--float32", action="store_true", help="float samples; WAV's default")
     add("--midi", action="store_true", help="hits of the stems as General MIDI: onsets.mid")
+    add("--player", action="store_true", help="a page that plays the stems: player.html")
     add("--skip-existing", action="store_true", help="leave out tracks whose stems are there")
     add("-d", "--device", default="cpu", help="such as cpu (default) or cuda")
     add("-j", "--jobs", type=int, metavar="N", help="CPU threads; default: one per CPU")

@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from larsnet.separation.midi import write_midi
+from larsnet.separation.player import write_player
 from larsnet.separation.waveforms import Engine, separate_blocks
 from stemgmd_build.errors import UserError
 from stemgmd_build.files import publish, scratch_folder
@@ -73,14 +74,16 @@ class Output:
     """Where stems go, and how they are written.
 
     ``filename`` is Demucs': a path below ``folder`` with {track}, {trackext}, {stem} and {ext}.
-    ``midi``: the hits of the stems too, as ``onsets.mid``. Raises UserError where a name leaves the
-    folder, or two stems would share a file.
+    ``midi``: the hits of the stems too, as ``onsets.mid``. ``player``: a page that plays them,
+    ``player.html``. Raises UserError where a name leaves the folder, or two stems would share a
+    file.
     """
 
     folder: Path
     file_format: StemFormat = WAV
     filename: str = FILENAME
     midi: bool = False
+    player: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -201,12 +204,14 @@ def separate_file(
                     (partial / f"{stem}.{output.file_format.ext}", output.path(track, stem))
                     for stem in engine.stems
                 ]
+                written = (path for path, _ in moves)
+                files = dict(zip(engine.stems, written, strict=True))
                 if output.midi:
-                    files = {
-                        stem: path for stem, (path, _) in zip(engine.stems, moves, strict=True)
-                    }
                     write_midi(partial / "onsets.mid", track.path, files)
                     moves.append((partial / "onsets.mid", output.path(track, "onsets", "mid")))
+                if output.player:
+                    write_player(partial / "player.html", track.name, track.path, files)
+                    moves.append((partial / "player.html", output.path(track, "player", "html")))
                 for _, target in moves:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     if target.is_dir():

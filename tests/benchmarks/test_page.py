@@ -345,7 +345,7 @@ def test_dark_and_light_differ(browser: Any, page: Path) -> None:
 def test_the_page_loads_what_lies_beside_it_and_nothing_else(page: Path) -> None:
     text = page.read_text("utf-8")
     loaded = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"(?!data:)([^\"]*)", text)
-    assert len(loaded) == 4
+    assert len(loaded) == 5
     for address in loaded:
         part = (page.parent / address).read_text("utf-8")
         assert "@import" not in part

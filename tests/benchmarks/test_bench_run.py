@@ -248,10 +248,12 @@ def test_stems_that_were_made_elsewhere_score_as_the_system_that_made_them(
     assert "2 estimates are scored already, 0 to do" in again.stderr
     described = ResultsFolder(tmp_path / "r").systems()
     assert [system.licence for system in described] == ["not stated"], "told once"
-    told = stemgmd_here(*arguments, "--name", "copier", "--licence", "MIT", "--out", tmp_path / "r")
+    known = ("--licence", "MIT", "--seen", "stemgmd,idmt")
+    told = stemgmd_here(*arguments, "--name", "copier", *known, "--out", tmp_path / "r")
     assert told.returncode == 0, told.stderr
     described = ResultsFolder(tmp_path / "r").systems()
     assert [system.licence for system in described] == ["not stated", "MIT"], "what is new is kept"
+    assert described[-1].kits_seen == ("stemgmd", "idmt")
     (next((tmp_path / "e").rglob("toms.wav"))).unlink()
     missing = stemgmd_here(
         *arguments, "--name", "copier", "--revision", "2", "--out", tmp_path / "r"

@@ -350,7 +350,7 @@ def test_the_page_loads_what_lies_beside_it_and_nothing_else(page: Path) -> None
         part = (page.parent / address).read_text("utf-8")
         assert "@import" not in part
         assert "url(" not in part
-    assert text.count("</script>") == 4  # data and three of code: no name ends them
+    assert text.count("</script>") == 5  # data and four of code: no name ends them
 
 
 def test_pages_below_another_share_its_assets(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_the_packaged_configurations_are_those_of_the_documentation() -> None:
     small = [
         f"larsnet-small{name}" for name in ("", "-accelerator", "-more-kits", "-varied", "-virtual")
     ]
-    assert sorted(["larsnet", "larsnet-medium", *small, "smoke"]) == PACKAGED
+    assert sorted(["larsnet", "larsnet-medium", "nmfd-net", *small, "smoke"]) == PACKAGED
     assert load_config("larsnet").model == LARSNET
     assert all(load_config(name).model == load_config(small[0]).model for name in small)
 
@@ -93,7 +93,7 @@ MODEL = "[model]\nn_bands=64\n[model.unet]\nn_bins=64\nn_frames=64\nwidths=[8, 1
         ("steps=true\n" + MODEL, "steps must be a whole number"),
         ("steps=5\ncompile='yes'\n" + MODEL, "compile must be true or false"),
         ("steps=5\nkits='train'\n" + MODEL, "kits must be a list"),
-        ("steps=5\nmodel=3\n", "model"),
+        ("steps=5\nmodel=3\n", "settings must be a table"),
         ("steps=5\naugment=3\n" + MODEL, "augment must be a table"),
         ("steps=5\n[augment]\ndrive=3\n" + MODEL, "drive must be a list of 2"),
         ("steps=5\n[augment]\npitchshift=0.3\n" + MODEL, "unknown key 'pitchshift' in augment"),

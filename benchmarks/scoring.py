@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.onsets import detect_onsets, merge_hits
 from baselines.system import Inputs, SystemInfo
 from benchmarks.provenance import commit
 from benchmarks.records import METRIC_OF_FIELD, METRIC_VERSIONS, StemRecord
@@ -30,8 +31,6 @@ from benchmarks.scores.metrics import Floats, leakage_db, nsdr_db, nsdr_mdx_db, 
 from benchmarks.scores.onsets import (
     OnsetScore,
     compare_onsets,
-    detect_onsets,
-    merge_hits,
     score_annotated,
     score_onsets,
 )

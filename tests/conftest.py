@@ -11,8 +11,10 @@ import pytest
 from stemgmd_build.performances.collection import Collection, read_collection
 from stemgmd_build.performances.grooves import write_grooves
 
-# A suite in the background of a plain shell ignores Ctrl-C, and so would every process it starts.
+# A suite in the background of a plain shell ignores Ctrl-C, under nohup SIGHUP too, and so would
+# every process it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

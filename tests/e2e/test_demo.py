@@ -61,7 +61,7 @@ def test_the_dataset_is_well_and_says_so(demo: tuple[Path, str]) -> None:
     out, text = demo
     assert verify(out / "dataset", show_progress=False) == []
     assert re.search(r"^\d+ tracks built and verified, 0 faults$", text, re.M)
-    assert "performances: builtin" in text
+    assert "performances: built-in grooves" in text
 
 
 def test_tracks_that_fail_are_named_and_nothing_is_said_to_be_there(

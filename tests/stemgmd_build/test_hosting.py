@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import shutil
@@ -111,8 +112,15 @@ def samples_of(value: dict[str, Any]) -> np.ndarray:
 # --- Hugging Face datasets ------------------------------------------------------------------------
 
 
+def needs_torchcodec() -> None:
+    """Where datasets builds audio columns it wants torchcodec, which is not among our extras."""
+    if importlib.util.find_spec("torchcodec") is None:
+        pytest.skip("needs torchcodec")
+
+
 @pytest.fixture
 def loaded(built: Path, tmp_path: Path) -> datasets.DatasetDict:
+    needs_torchcodec()
     return datasets.load_dataset(str(built), cache_dir=str(tmp_path / "cache"))
 
 
@@ -156,6 +164,7 @@ def test_decoded_audio_is_the_folders_to_the_sample(
 def test_audiofolder_named_outright_takes_one_split_of_a_folder_without_its_card(
     dataset: Path, tmp_path: Path
 ) -> None:
+    needs_torchcodec()
     (dataset / "README.md").unlink()
     table = formats.table_name("validation")
     part = datasets.load_dataset(
@@ -171,6 +180,7 @@ def test_audiofolder_named_outright_takes_one_split_of_a_folder_without_its_card
 
 
 def test_the_shards_load_as_webdataset_with_their_splits(built: Path, tmp_path: Path) -> None:
+    needs_torchcodec()
     data = datasets.load_dataset(str(built / "shards"), cache_dir=str(tmp_path / "cache"))
     assert {split: len(part) for split, part in data.items()} == {
         "train": 2, "validation": 2, "test": 2,

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -469,9 +468,10 @@ def test_the_same_recording_gives_the_same_bytes(tmp_path: Path, exact: Separato
     for name in ("a", "b"):
         paths = separate_file(exact, Track(path, name), Output(tmp_path / "out")).paths
         contents.append([file.read_bytes() for file in paths])
-        time.sleep(1.1)
     assert contents[0] == contents[1]
-    assert all(b"PEAK" in content for content in contents[0])
+    for content in contents[0]:  # after the chunk's name, size and version comes the time
+        at = content.index(b"PEAK") + 12
+        assert content[at : at + 4] == bytes(4)
 
 
 @pytest.mark.parametrize("name", ["...wav", "..wav", "a...wav", "a .wav", "a" * 251 + ".wav"])
